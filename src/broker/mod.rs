@@ -1,0 +1,158 @@
+//! Brokers: where records come from and where letters go.
+//!
+//! A [`Broker`] is a source as the config describes it, not yet connected. Started, it sends
+//! [`Arrival`]s into the driver's inbox and obeys [`Command`]s; it owns positions, commits and acks,
+//! and it waits for a broker that is away, for ever and without a busy loop. It knows nothing of
+//! routes, providers or quotas. [`BROKERS`] lists them: another one is one file and one line there.
+
+pub mod kafka;
+pub mod nats;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::core::letter::Sealed;
+use crate::core::model::{Epoch, PartitionId, Record, RecordId, SourceId};
+use crate::core::section::Section;
+
+/// Makes a broker from its source's section, which it reads but does not finish; `None` when the
+/// section had problems (they are told there).
+pub type Build = fn(&Section<'_>, SourceId) -> Option<Box<dyn Broker>>;
+
+/// Every broker, by the word that `kind = "…"` takes.
+pub const BROKERS: &[(&str, Build)] = &[("kafka", kafka::build), ("nats", nats::build)];
+
+/// A future that can be kept in a box.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The driver's inbox. Bounded: a source that is ahead waits for a place.
+pub type Inbox = mpsc::Sender<Arrival>;
+
+/// A source before it is connected.
+pub trait Broker: Send + Sync {
+    /// The word of [`BROKERS`].
+    fn kind(&self) -> &'static str;
+
+    /// The name of the dead-letter topic or stream.
+    fn dead_letter(&self) -> &str;
+
+    /// The most records this source may hold, whatever `max_held_records` says (JetStream: 5,000).
+    fn max_held_records(&self) -> usize;
+
+    /// Logs in and looks at topics or streams without joining, for `check --live`: lines of what
+    /// was found, or what is wrong.
+    fn probe(&self) -> Boxed<'_, Result<Vec<String>, String>>;
+
+    /// Begins to read. Called within a tokio runtime; never fails: what is wrong with the broker
+    /// is told as [`Status`] and waited for.
+    fn start(self: Box<Self>, limits: SourceLimits, inbox: Inbox) -> Started;
+}
+
+/// The part of `[limits]` that concerns one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceLimits {
+    /// Records that may be held.
+    pub held_records: usize,
+    /// Bytes that may be held.
+    pub held_bytes: usize,
+}
+
+/// A source at work.
+pub struct Started {
+    /// Where commands go. Unbounded, because it carries at most one command for each held record.
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// Writes letters.
+    pub letters: Arc<dyn Letters>,
+    /// The small table beside the dead letters.
+    pub table: Arc<dyn Table>,
+    /// Ends when the source has ended, after [`Command::Stop`] or for good: `Err` says why.
+    pub ended: Boxed<'static, Result<(), String>>,
+}
+
+/// What a source tells.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A record, in the order of its partition.
+    Record(Record),
+    /// Partitions are now ours, under a new epoch.
+    Assigned {
+        /// The source.
+        source: SourceId,
+        /// What was assigned.
+        partitions: Vec<(PartitionId, Epoch, Arc<str>)>,
+    },
+    /// Partitions will be given up: their waiting messages are to be forgotten, the calls away are
+    /// waited for, and then each is answered by [`Command::Released`].
+    Revoking {
+        /// The source.
+        source: SourceId,
+        /// What is revoked.
+        partitions: Vec<(PartitionId, Epoch)>,
+    },
+    /// Partitions are gone already: nothing of theirs may be sent any more, nothing is answered.
+    Lost {
+        /// The source.
+        source: SourceId,
+        /// What is lost.
+        partitions: Vec<(PartitionId, Epoch)>,
+    },
+    /// The connection changed.
+    Status {
+        /// The source.
+        source: SourceId,
+        /// How it is.
+        status: Status,
+    },
+    /// How many records wait in the broker, told every few seconds.
+    Lag {
+        /// The source.
+        source: SourceId,
+        /// Records between the committed position and the end.
+        records: u64,
+    },
+}
+
+/// How a source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Connected and, where there is a group, joined.
+    Ready,
+    /// Not connected, or refused: it goes on trying.
+    Waiting(String),
+}
+
+/// What the driver tells a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A record is finished: it may be committed or acked. Ignored when its epoch is old.
+    Settle(RecordId),
+    /// Every call away of a partition under revocation has answered.
+    Released(PartitionId, Epoch),
+    /// Take nothing more from any partition (`false`), or go on (`true`).
+    Intake(bool),
+    /// Take nothing more from one partition (`false`), or go on (`true`).
+    PartitionIntake(PartitionId, bool),
+    /// Commit what is settled, give the rest back, and end.
+    Stop,
+}
+
+/// Writes letters to the dead-letter topic.
+pub trait Letters: Send + Sync {
+    /// Writes one; done when the broker has confirmed it. A letter that is there already is done.
+    /// One that is too large is written again without its value. `Err` says what is wrong; the
+    /// caller tries again for as long as it takes.
+    fn write(&self, letter: Sealed) -> Boxed<'_, Result<(), String>>;
+}
+
+/// A small table of texts beside the dead letters (`<dead_letter>.state`, or a KV bucket).
+pub trait Table: Send + Sync {
+    /// All rows. Makes the table when it is missing.
+    fn load(&self) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>>;
+
+    /// Sets a row; done when the broker has confirmed it.
+    fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>>;
+}

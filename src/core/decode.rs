@@ -1,0 +1,1 @@
+//! Bytes to events: not written yet.

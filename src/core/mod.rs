@@ -1,0 +1,12 @@
+//! The pure core: it is handed time and randomness, decides, and returns effects. It never waits,
+//! never reads a clock, a file or the environment, and knows no broker and no HTTP client.
+
+pub mod decode;
+pub mod letter;
+pub mod model;
+pub mod provider;
+pub mod route;
+pub mod schedule;
+pub mod section;
+pub mod time;
+pub mod watermark;

@@ -1,0 +1,518 @@
+//! A spanned piece of the config, and how a module reads its own settings from it.
+//!
+//! `config` merges files and variables into one [`Table`]; every module then takes what is its own
+//! through [`Section`]: each key by the type it wants, with its default. What is wrong is gathered
+//! in [`Report`], with the place where it was written, so that one run tells all of it; what no
+//! module asked for is an unknown key. Nothing here opens a file: secrets in files come through a
+//! function that the shell hands in.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a file, at these bytes.
+    File {
+        /// The file's name as it was given.
+        name: Arc<str>,
+        /// The bytes of the key or value.
+        span: Range<usize>,
+    },
+    /// In an environment variable of that name.
+    Variable(Arc<str>),
+    /// Nowhere: a default, or something that is missing altogether.
+    Nowhere,
+}
+
+/// A value and where it was written.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The value.
+    pub value: Value,
+    /// Where the value was written.
+    pub place: Place,
+    /// Where its key was written; the value's place where there is no key.
+    pub key_place: Place,
+}
+
+/// A value of the config. A variable is always text and is read as the type its key wants.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A string.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// A number with a fraction.
+    Float(f64),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// An array.
+    List(Vec<Node>),
+    /// A table.
+    Table(Table),
+}
+
+impl Value {
+    /// What it is, for messages: `a string`, `a whole number`, …
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a string",
+            Self::Integer(_) => "a whole number",
+            Self::Float(_) => "a number",
+            Self::Boolean(_) => "a boolean",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+/// Keys and their values, by key.
+pub type Table = BTreeMap<String, Node>;
+
+/// One thing that is wrong with the config, or looks wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether `run` refuses to start.
+    pub severity: Severity,
+    /// Where.
+    pub place: Place,
+    /// The key in full: `accounts.live.timeout`.
+    pub key: String,
+    /// What was found.
+    pub found: String,
+    /// What would be right.
+    pub wanted: String,
+}
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// `run` goes on; `check --deny-warnings` does not.
+    Warning,
+    /// `run` ends with exit code 78.
+    Error,
+}
+
+/// Opens a secret file, or says why not. `check` hands in one that opens nothing.
+pub type OpenSecret<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+/// Gathers problems while sections are read.
+pub struct Report<'a> {
+    problems: RefCell<Vec<Problem>>,
+    open_secret: OpenSecret<'a>,
+}
+
+impl<'a> Report<'a> {
+    /// An empty report; `open_secret` reads the `…_file` twins of secrets.
+    pub fn new(open_secret: OpenSecret<'a>) -> Self {
+        Self { problems: RefCell::default(), open_secret }
+    }
+
+    /// Adds a problem.
+    pub fn add(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// Whether nothing so far keeps `run` from starting.
+    pub fn is_clean(&self) -> bool {
+        self.problems.borrow().iter().all(|p| p.severity == Severity::Warning)
+    }
+
+    /// All problems, in the order they were found.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+}
+
+/// A table being read. Ask for every key a module knows, then call [`Section::finish`].
+pub struct Section<'a> {
+    path: String,
+    table: &'a Table,
+    place: Place,
+    asked: RefCell<BTreeSet<String>>,
+    report: &'a Report<'a>,
+}
+
+impl<'a> Section<'a> {
+    /// The section at `path` (`accounts.live`), written at `place`.
+    pub fn new(path: &str, table: &'a Table, place: Place, report: &'a Report<'a>) -> Self {
+        Self { path: path.to_owned(), table, place, asked: RefCell::default(), report }
+    }
+
+    /// Its own name: the last part of its path.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('.').next().unwrap_or(&self.path)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Where the section's header stands.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Where problems go.
+    pub fn report(&self) -> &'a Report<'a> {
+        self.report
+    }
+
+    /// The node of a key, as it was written.
+    pub fn node(&self, key: &str) -> Option<&'a Node> {
+        self.asked.borrow_mut().insert(key.to_owned());
+        self.table.get(key)
+    }
+
+    /// The keys that are there, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.table.keys().map(String::as_str)
+    }
+
+    /// Says that something is wrong with a key.
+    pub fn wrong(&self, key: &str, found: impl Into<String>, wanted: impl Into<String>) {
+        self.tell(Severity::Error, key, found.into(), wanted.into());
+    }
+
+    /// Says that something looks wrong with a key.
+    pub fn warn(&self, key: &str, found: impl Into<String>, wanted: impl Into<String>) {
+        self.tell(Severity::Warning, key, found.into(), wanted.into());
+    }
+
+    fn tell(&self, severity: Severity, key: &str, found: String, wanted: String) {
+        let place = self.table.get(key).map_or_else(|| self.place.clone(), |node| node.place.clone());
+        let key = self.full_key(key);
+        self.report.add(Problem { severity, place, key, found, wanted });
+    }
+
+    fn full_key(&self, key: &str) -> String {
+        match (self.path.is_empty(), key.is_empty()) {
+            (true, _) => key.to_owned(),
+            (false, true) => self.path.clone(),
+            (false, false) => format!("{}.{key}", self.path),
+        }
+    }
+
+    fn missing<T>(&self, key: &str, wanted: &str) -> Option<T> {
+        self.wrong(key, "nothing", wanted);
+        None
+    }
+
+    fn mismatch<T>(&self, key: &str, node: &Node, wanted: &str) -> Option<T> {
+        let found = match &node.value {
+            Value::Text(text) => format!("{text:?}"),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            Value::Boolean(word) => word.to_string(),
+            Value::List(_) | Value::Table(_) => node.value.kind().to_owned(),
+        };
+        self.wrong(key, found, wanted);
+        None
+    }
+
+    /// A string, if the key is there.
+    pub fn text(&self, key: &str) -> Option<String> {
+        let node = self.node(key)?;
+        match &node.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => self.mismatch(key, node, "a string"),
+        }
+    }
+
+    /// A string that must be there and not be empty.
+    pub fn required_text(&self, key: &str) -> Option<String> {
+        match self.node(key) {
+            None => self.missing(key, "a string"),
+            Some(node) => match &node.value {
+                Value::Text(text) if !text.is_empty() => Some(text.clone()),
+                _ => self.mismatch(key, node, "a string that is not empty"),
+            },
+        }
+    }
+
+    /// A whole number within `range`, or `default` when the key is absent or wrong.
+    pub fn integer(&self, key: &str, default: i64, range: Range<i64>) -> i64 {
+        self.optional_integer(key, range).unwrap_or(default)
+    }
+
+    /// A whole number within `range`, if the key is there.
+    pub fn optional_integer(&self, key: &str, range: Range<i64>) -> Option<i64> {
+        let node = self.node(key)?;
+        let number = match &node.value {
+            Value::Integer(number) => Some(*number),
+            Value::Text(text) if self.is_variable(node) => text.trim().replace('_', "").parse().ok(),
+            _ => None,
+        };
+        number.filter(|n| range.contains(n)).or_else(|| {
+            let wanted = format!("a whole number from {} to {}", range.start, range.end - 1);
+            self.mismatch(key, node, &wanted)
+        })
+    }
+
+    /// A number within the closed range, or `default`.
+    pub fn float(&self, key: &str, default: f64, low: f64, high: f64) -> f64 {
+        let Some(node) = self.node(key) else { return default };
+        let number = match &node.value {
+            #[expect(clippy::cast_precision_loss, reason = "settings are small")]
+            Value::Integer(number) => Some(*number as f64),
+            Value::Float(number) => Some(*number),
+            Value::Text(text) if self.is_variable(node) => text.trim().parse().ok(),
+            _ => None,
+        };
+        number
+            .filter(|n| (low..=high).contains(n))
+            .or_else(|| self.mismatch(key, node, &format!("a number from {low} to {high}")))
+            .unwrap_or(default)
+    }
+
+    /// `true` or `false`, or `default`.
+    pub fn boolean(&self, key: &str, default: bool) -> bool {
+        let Some(node) = self.node(key) else { return default };
+        let word = match &node.value {
+            Value::Boolean(word) => Some(*word),
+            Value::Text(text) if self.is_variable(node) => text.trim().parse().ok(),
+            _ => None,
+        };
+        word.or_else(|| self.mismatch(key, node, "true or false")).unwrap_or(default)
+    }
+
+    /// A span of time like `250ms`, `5s`, `10m`, `2h`, or `default`.
+    pub fn duration(&self, key: &str, default: Duration) -> Duration {
+        self.optional_duration(key).unwrap_or(default)
+    }
+
+    /// A span of time, if the key is there.
+    pub fn optional_duration(&self, key: &str) -> Option<Duration> {
+        let node = self.node(key)?;
+        match &node.value {
+            Value::Text(text) => parse_duration(text),
+            _ => None,
+        }
+        .or_else(|| self.mismatch(key, node, "a time such as \"250ms\", \"5s\", \"10m\" or \"2h\""))
+    }
+
+    /// A number of bytes like `64KiB`, `256MiB`, `1MB` or a plain number, or `default`.
+    pub fn bytes(&self, key: &str, default: u64) -> u64 {
+        let Some(node) = self.node(key) else { return default };
+        match &node.value {
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            Value::Text(text) => parse_bytes(text),
+            _ => None,
+        }
+        .or_else(|| self.mismatch(key, node, "a size such as \"64KiB\" or \"256MiB\""))
+        .unwrap_or(default)
+    }
+
+    /// One of some words, or `default`.
+    pub fn word<T: Copy>(&self, key: &str, default: T, words: &[(&str, T)]) -> T {
+        let Some(node) = self.node(key) else { return default };
+        let found = match &node.value {
+            Value::Text(text) => words.iter().find(|(word, _)| word == text).map(|(_, value)| *value),
+            _ => None,
+        };
+        found
+            .or_else(|| {
+                let list: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+                self.mismatch(key, node, &format!("one of {}", list.join(", ")))
+            })
+            .unwrap_or(default)
+    }
+
+    /// A list of strings; one string stands for a list of one. `None` when the key is absent.
+    pub fn texts(&self, key: &str) -> Option<Vec<String>> {
+        let node = self.node(key)?;
+        match &node.value {
+            Value::Text(text) if self.is_variable(node) => {
+                Some(text.split(',').map(|part| part.trim().to_owned()).collect())
+            }
+            Value::Text(text) => Some(vec![text.clone()]),
+            Value::List(nodes) => nodes
+                .iter()
+                .map(|n| match &n.value {
+                    Value::Text(text) => Some(text.clone()),
+                    _ => self.mismatch(key, n, "a list of strings"),
+                })
+                .collect(),
+            _ => self.mismatch(key, node, "a list of strings"),
+        }
+    }
+
+    /// A secret: the key itself, or the contents of the file that its `…_file` twin names (without
+    /// the line end). Both at once is a problem.
+    pub fn secret(&self, key: &str) -> Option<SecretString> {
+        let twin = format!("{key}_file");
+        match (self.text(key), self.text(&twin)) {
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                self.wrong(&twin, format!("both {key} and {twin}"), "only one of them");
+                None
+            }
+            (Some(secret), None) => Some(SecretString::from(secret)),
+            (None, Some(file)) => match (self.report.open_secret)(&file) {
+                Ok(secret) => Some(SecretString::from(secret.trim_end_matches(['\r', '\n']).to_owned())),
+                Err(error) => {
+                    self.wrong(&twin, format!("{file:?}: {error}"), "a file that this process may read");
+                    None
+                }
+            },
+        }
+    }
+
+    /// A secret that must be there.
+    pub fn required_secret(&self, key: &str) -> Option<SecretString> {
+        let twin = format!("{key}_file");
+        if self.node(key).is_none() && self.node(&twin).is_none() {
+            return self.missing(key, &format!("a secret: {key}, or {twin} with the name of a file"));
+        }
+        self.secret(key)
+    }
+
+    /// A section below this one, if the key is there and is a table.
+    pub fn section(&self, key: &str) -> Option<Section<'a>> {
+        let node = self.node(key)?;
+        match &node.value {
+            Value::Table(table) => {
+                Some(Section::new(&self.full_key(key), table, node.key_place.clone(), self.report))
+            }
+            _ => self.mismatch(key, node, "a table"),
+        }
+    }
+
+    /// The sections of a list of tables (`[[routes]]`), by their place in it: `routes[2]`.
+    pub fn sections(&self, key: &str) -> Vec<Section<'a>> {
+        let Some(node) = self.node(key) else { return Vec::new() };
+        let Value::List(nodes) = &node.value else {
+            return self.mismatch(key, node, "a list of tables").unwrap_or_default();
+        };
+        let mut sections = Vec::new();
+        for (index, item) in nodes.iter().enumerate() {
+            let path = format!("{}[{index}]", self.full_key(key));
+            match &item.value {
+                Value::Table(table) => {
+                    sections.push(Section::new(&path, table, item.place.clone(), self.report))
+                }
+                _ => drop(self.mismatch::<()>(key, item, "a table")),
+            }
+        }
+        sections
+    }
+
+    /// Ends the reading: every key that nobody asked for is unknown, and the nearest known one is named.
+    pub fn finish(self) {
+        let asked = self.asked.borrow();
+        for (key, node) in self.table.iter().filter(|(key, _)| !asked.contains(*key)) {
+            let near = asked
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, key), known))
+                .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+                .min();
+            let wanted = match near {
+                Some((_, known)) => format!("did you mean {known:?}?"),
+                None => {
+                    let known: Vec<&str> = asked.iter().map(String::as_str).collect();
+                    format!("one of the known keys: {}", known.join(", "))
+                }
+            };
+            self.report.add(Problem {
+                severity: Severity::Error,
+                place: node.key_place.clone(),
+                key: self.full_key(key),
+                found: "an unknown key".to_owned(),
+                wanted,
+            });
+        }
+    }
+
+    fn is_variable(&self, node: &Node) -> bool {
+        matches!(node.place, Place::Variable(_))
+    }
+}
+
+/// Reads `250ms`, `1.5s`, `10m`, `2h`, `1d`, or `0s`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim() {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * factor).ok()
+}
+
+/// Reads `100`, `64KiB`, `256MiB`, `1GiB`, `1kB`, `1MB`, `1GB`.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.replace('_', "").parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(value: Value) -> Node {
+        Node { value, place: Place::Nowhere, key_place: Place::Nowhere }
+    }
+
+    #[test]
+    fn times_and_sizes_as_people_write_them() {
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_duration("1.5s"), Some(Duration::from_millis(1_500)));
+        assert_eq!(parse_duration("10m"), Some(Duration::from_secs(600)));
+        assert_eq!(parse_duration("5"), None);
+        assert_eq!(parse_duration("five seconds"), None);
+        assert_eq!(parse_bytes("256MiB"), Some(256 << 20));
+        assert_eq!(parse_bytes("50_000"), Some(50_000));
+        assert_eq!(parse_bytes("1 MB"), Some(1_000_000));
+        assert_eq!(parse_bytes("-1"), None);
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_known_one() {
+        let table = Table::from([("time_out".to_owned(), node(Value::Text("5s".to_owned())))]);
+        let report = Report::new(&|_| Err("closed".to_owned()));
+        let section = Section::new("accounts.live", &table, Place::Nowhere, &report);
+        assert_eq!(section.duration("timeout", Duration::from_secs(5)), Duration::from_secs(5));
+        section.finish();
+        let problems = report.into_problems();
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].key, "accounts.live.time_out");
+        assert_eq!(problems[0].wanted, "did you mean \"timeout\"?");
+    }
+
+    #[test]
+    fn a_variable_is_read_as_the_type_its_key_wants() {
+        let place = Place::Variable("ROOMCAST__LIMITS__MAX".into());
+        let number = Node { value: Value::Text("1000".to_owned()), place: place.clone(), key_place: place };
+        let table =
+            Table::from([("max".to_owned(), number), ("text".to_owned(), node(Value::Text("7".to_owned())))]);
+        let report = Report::new(&|_| Err("closed".to_owned()));
+        let section = Section::new("limits", &table, Place::Nowhere, &report);
+        assert_eq!(section.integer("max", 5, 1..10_000), 1_000);
+        assert_eq!(section.integer("text", 5, 1..10_000), 5, "text in a file is not a number");
+        assert!(!report.is_clean());
+    }
+}

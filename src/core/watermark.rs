@@ -1,0 +1,1 @@
+//! How far a partition is finished: not written yet.
