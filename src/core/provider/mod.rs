@@ -162,8 +162,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The headers as text in the order they were made, values that are secret as `***`: for
-    /// people and for `explain`.
+    /// The headers as text, values that are secret as `***`: for people and for `explain`.
     pub fn masked_headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter().map(|(name, value)| {
             let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or("***") };

@@ -70,7 +70,8 @@ fn base_url(section: &Section<'_>, url: &str) -> Option<String> {
         _ => {
             section.wrong(
                 "base_url",
-                format!("{url:?}"),
+                // What stands before an @ may be a password.
+                if url.contains('@') { "an address with a user in it".to_owned() } else { format!("{url:?}") },
                 "an address such as \"https://host\" or \"https://host:8443/prefix\", without user, query or fragment",
             );
             return None;

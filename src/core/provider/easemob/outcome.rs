@@ -71,7 +71,7 @@ fn accepted(cleaner: &Cleaner, path: Path, items: &[Item], reply: &Reply) -> Out
             match data.get(key) {
                 Some(id) if is_id(id) => Outcome::Accepted(Acceptance::Plain),
                 _ => {
-                    let text = format!("answered {} without an id for {key}", reply.status);
+                    let text = format!("answered {} without an id at data.{key}", reply.status);
                     Outcome::Uncertain(cleaner.answered(reply, None, &text))
                 }
             }
@@ -105,7 +105,9 @@ impl ErrorBody {
             let haystack = String::from_utf8_lossy(&reply.body).to_lowercase();
             return Self { haystack, ..Self::default() };
         };
-        let text = |key: &str| body.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+        let text = |key: &str| {
+            body.get(key).and_then(|value| value.as_str()).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
         let (error, description, exception) = (text("error"), text("error_description"), text("exception"));
         let parts = [&error, &description, &exception];
         let haystack = parts.map(|part| part.as_deref().unwrap_or_default()).join("\n").to_lowercase();

@@ -92,8 +92,9 @@ pub(super) fn read(cleaner: &Cleaner, path: Path, items: &[Item], answer: &Answe
     let body = serde_json::from_slice::<Body<'_>>(&reply.body).ok().filter(|_| reply.whole);
     let coded = body.as_ref().and_then(|body| Some((integer(body.code)?, body)));
     match (reply.status, coded) {
-        (200..=299 | 400..=499, Some((200, body))) if items.len() > 1 => reader.batch(items, body),
-        (200..=299 | 400..=499, Some((code, body))) => {
+        (200..=299, Some((200, body))) if items.len() > 1 => reader.batch(items, body),
+        // A refusal is one with these statuses too; taken it is with 2xx only.
+        (200..=499, Some((code, body))) if code_counts(reply.status, code) => {
             items.iter().map(|item| reader.coded(item, code, body.desc)).collect()
         }
         (status, _) => {
@@ -101,6 +102,11 @@ pub(super) fn read(cleaner: &Cleaner, path: Path, items: &[Item], answer: &Answe
             items.iter().map(|_| outcome.clone()).collect()
         }
     }
+}
+
+/// Whether the application's code stands above the HTTP status.
+fn code_counts(status: u16, code: i64) -> bool {
+    (200..300).contains(&status) || (status >= 400 && code != 200)
 }
 
 /// An answer and what is needed to understand it.
