@@ -109,8 +109,7 @@ impl Scheduler {
                     self.finish_failed(job, Class::Overflow, error, now.mono);
                 }
                 AtOnce::Gone => {
-                    let error = "the provider said a short time ago that this room does not exist".to_owned();
-                    self.finish_failed(job, Class::RoomGone, error, now.mono);
+                    self.finish_failed(job, Class::RoomGone, super::outcome::KNOWN_GONE.to_owned(), now.mono);
                 }
             }
         }

@@ -98,12 +98,13 @@ struct Lane {
     head: u32,
     tail: u32,
     state: LaneState,
-    in_ring: bool,
+    /// The number of its entry in the ring, while it is ready.
+    entry: u64,
 }
 
 impl Default for Lane {
     fn default() -> Self {
-        Self { head: NONE, tail: NONE, state: LaneState::Empty, in_ring: false }
+        Self { head: NONE, tail: NONE, state: LaneState::Empty, entry: 0 }
     }
 }
 
@@ -131,7 +132,9 @@ struct RoomEntry {
 struct PathLanes {
     limits: RoomLimits,
     index: HashMap<Arc<str>, u32>,
-    rings: [VecDeque<u32>; 4],
+    /// Ready lanes in their order: room and entry number. A lane that is no longer ready leaves its
+    /// entry behind; the number tells.
+    rings: [VecDeque<(u32, u64)>; 4],
     ready: [usize; 4],
     backoff: usize,
     pace: usize,
@@ -152,6 +155,8 @@ pub struct Lanes {
     jobs: Slab<Job>,
     paths: Vec<PathLanes>,
     due: BTreeSet<(Mono, u64)>,
+    /// Entries made in rings so far.
+    entries: u64,
 }
 
 /// In a due token, the place of the lane; this one means: forget the room.
@@ -182,7 +187,7 @@ impl Lanes {
                 })
             })
             .collect();
-        Self { rooms: Slab::new(), jobs: Slab::new(), paths, due: BTreeSet::new() }
+        Self { rooms: Slab::new(), jobs: Slab::new(), paths, due: BTreeSet::new(), entries: 0 }
     }
 
     /// The room of that name, made when it is new.
@@ -291,16 +296,16 @@ impl Lanes {
     /// caller sends.
     pub fn pop_ready(&mut self, path: usize, priority: Priority, now: Mono) -> Option<u32> {
         let lane = priority as usize;
-        while let Some(room) = self.paths[path].rings[lane].pop_front() {
-            self.rooms[room as usize].lanes[lane].in_ring = false;
-            let stood = self.rooms[room as usize].lanes[lane].state;
+        while let Some((room, number)) = self.paths[path].rings[lane].pop_front() {
+            if self.rooms.get(room as usize).is_none_or(|entry| entry.lanes[lane].entry != number) {
+                continue;
+            }
             // A place taken since by another lane of the room makes this one wait.
             let state = self.next_state(room, lane, now);
-            if (stood, state) == (LaneState::Ready, LaneState::Ready) {
+            if state == LaneState::Ready {
                 return Some(self.rooms[room as usize].lanes[lane].head);
             }
             self.set_state(room, lane, state);
-            self.forget_if_idle(room, now);
         }
         None
     }
@@ -328,6 +333,20 @@ impl Lanes {
             return None;
         }
         (self.pace_left(room, high, now) as usize > taken).then_some(next)
+    }
+
+    /// All jobs of a room that no call carries.
+    pub fn waiting_in(&self, room: u32) -> Vec<u32> {
+        let mut waiting = Vec::new();
+        for lane in self.rooms.get(room as usize).map_or(&[][..], |entry| &entry.lanes) {
+            let mut key = lane.head;
+            while key != NONE {
+                let job = &self.jobs[key as usize];
+                waiting.extend((!job.away).then_some(key));
+                key = job.next;
+            }
+        }
+        waiting
     }
 
     /// These jobs leave in one call.
@@ -477,32 +496,43 @@ impl Lanes {
     fn set_state(&mut self, room: u32, lane: usize, state: LaneState) {
         let entry = &mut self.rooms[room as usize];
         let old = std::mem::replace(&mut entry.lanes[lane].state, state);
-        if old != state {
-            let path = &mut self.paths[entry.path as usize];
-            if let Some(count) = counter(path, lane, old) {
-                *count -= 1;
-            }
-            if let Some(count) = counter(path, lane, state) {
-                *count += 1;
-            }
-            let token = (u64::from(room) << 3) | lane as u64;
-            if let LaneState::Backoff(at) | LaneState::Pace(at) = old {
-                self.due.remove(&(at, token));
-            }
-            if let LaneState::Backoff(at) | LaneState::Pace(at) = state {
-                self.due.insert((at, token));
-            }
+        if old == state {
+            return;
         }
-        if state == LaneState::Ready && !entry.lanes[lane].in_ring {
-            entry.lanes[lane].in_ring = true;
-            self.paths[entry.path as usize].rings[lane].push_back(room);
+        let path = &mut self.paths[entry.path as usize];
+        if let Some(count) = counter(path, lane, old) {
+            *count -= 1;
+        }
+        if let Some(count) = counter(path, lane, state) {
+            *count += 1;
+        }
+        let token = (u64::from(room) << 3) | lane as u64;
+        match old {
+            LaneState::Backoff(at) | LaneState::Pace(at) => drop(self.due.remove(&(at, token))),
+            LaneState::Ready => {
+                entry.lanes[lane].entry = 0;
+                if path.ready[lane] == 0 {
+                    // Nobody is ready: every entry left is of a lane that has gone.
+                    path.rings[lane].clear();
+                }
+            }
+            LaneState::Empty | LaneState::PaceAway | LaneState::Away => {}
+        }
+        match state {
+            LaneState::Backoff(at) | LaneState::Pace(at) => drop(self.due.insert((at, token))),
+            LaneState::Ready => {
+                self.entries += 1;
+                entry.lanes[lane].entry = self.entries;
+                path.rings[lane].push_back((room, self.entries));
+            }
+            LaneState::Empty | LaneState::PaceAway | LaneState::Away => {}
         }
     }
 
     /// Forgets a room that holds nothing: at once, or when its pace has run out.
     fn forget_if_idle(&mut self, room: u32, now: Mono) {
         let entry = &mut self.rooms[room as usize];
-        if entry.jobs > 0 || entry.lanes.iter().any(|lane| lane.in_ring) {
+        if entry.jobs > 0 {
             return;
         }
         let until = entry.pace.back().copied().max(entry.gone_until).filter(|&at| at > now);

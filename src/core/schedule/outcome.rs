@@ -4,7 +4,7 @@ use super::gate::account_retry;
 use super::status::GateCause;
 use super::verdict::{Case, Verdict, When, verdict};
 use super::{Away, Scheduler};
-use crate::core::model::{AccountId, AttemptId, Path};
+use crate::core::model::{AccountId, AttemptId, Class, Path};
 use crate::core::provider::{LoginFault, Outcome, Session, Throttle, Trouble};
 use crate::core::time::{Now, Wall};
 
@@ -127,10 +127,10 @@ impl Scheduler {
                 self.finish_accepted(key, how, now.mono);
             }
             Verdict::Bury(class) => {
-                if class == crate::core::model::Class::RoomGone && !self.settings.room_gone.is_zero() {
-                    self.lanes.set_gone(room, now.mono + self.settings.room_gone);
-                }
                 self.finish_failed(key, class, error(outcome), now.mono);
+                if class == Class::RoomGone && !self.settings.room_gone.is_zero() {
+                    self.bury_room(away, room, now);
+                }
             }
             Verdict::Again { .. } if self.held.is_revoking(partition) => self.give_back(key, now),
             Verdict::Again { when, counts, alone } => {
@@ -153,6 +153,17 @@ impl Scheduler {
         // Counted as away until it is judged: a partition is not let go between two messages of one call.
         self.held.count_away(partition, false);
         self.release_if_done(partition);
+    }
+
+    /// The provider says that a room does not exist: what waits for it costs no call any more.
+    fn bury_room(&mut self, away: &Away, room: u32, now: Now) {
+        self.lanes.set_gone(room, now.mono + self.settings.room_gone);
+        for key in self.lanes.waiting_in(room) {
+            // Messages of this very call are judged by their own outcomes.
+            if !away.jobs.contains(&key) {
+                self.finish_failed(key, Class::RoomGone, KNOWN_GONE.to_owned(), now.mono);
+            }
+        }
     }
 
     /// A message came back to a partition that is being given up.
@@ -203,6 +214,9 @@ impl Scheduler {
         self.accounts[usize::from(account.0)].paths[path as usize].quota.restore(utc_day, calls, last, now);
     }
 }
+
+/// What a letter says whose room was found gone by another message.
+pub(super) const KNOWN_GONE: &str = "the provider said a short time ago that this room does not exist";
 
 /// An attempt's id is its number, and in the low bits its slot: 2^24 calls are never away at once.
 pub(super) const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
