@@ -61,7 +61,7 @@ export ROOMCAST_TEST_NATS_SERVER=$nats_server
 
 # A process group of its own: a signal to this script ends all that the command has started.
 set -m
-"$@" <&0 &
+"${bound[@]}" "$@" <&0 &
 command=$!
 set +m
 status=0

@@ -74,9 +74,9 @@ fetch_kafka() {
     cp "$here/kafka/pom.xml" "$scratch/pom.xml"
     mvn --quiet --batch-mode --strict-checksums --file "$scratch/pom.xml" \
       org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-      -DincludeScope=runtime "-DoutputDirectory=$scratch/home/libs" >&2 || fail "maven could not get Apache Kafka"
-    [ -f "$here/kafka/libs.sha256" ] || (cd "$scratch/home/libs" && sha256sum -- *.jar > "$here/kafka/libs.sha256")
-    rm -rf "$kafka_home" && mv "$scratch/home" "$kafka_home"
+      -DincludeScope=runtime "-DoutputDirectory=$scratch/kafka/libs" >&2 || fail "maven could not get Apache Kafka"
+    [ -f "$here/kafka/libs.sha256" ] || (cd "$scratch/kafka/libs" && sha256sum -- *.jar > "$here/kafka/libs.sha256")
+    rm -rf "$kafka_home" && mv "$scratch/kafka" "$kafka_home"
     rm -rf "$scratch"
     kafka_is_whole || fail "what maven brought is not what .ci/kafka/libs.sha256 lists"
   fi
