@@ -269,6 +269,10 @@ pub fn shape(source: &Source) -> Vec<String> {
 pub fn finished(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for word in UNFINISHED_CODE {
+        // Compiled into several test binaries, each of which uses a part: no one expectation fits all.
+        if source.path == "tests/support/mod.rs" && *word == "#![allow" {
+            continue;
+        }
         found.extend(source.words(word).map(|at| {
             format!(
                 "{}:{}: `{word}` has no place here (for a lint: #[expect(…, reason = …)])",
