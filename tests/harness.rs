@@ -29,6 +29,7 @@ fn owed(room: &str, sequence: u64) -> Owed {
 
 fn entry(event: &Owed, id: &str) -> Entry {
     Entry {
+        seq: 0,
         call: 0,
         at_ns: 0,
         path: "room".to_owned(),

@@ -28,9 +28,9 @@ pub fn get(url: &str) -> Option<Answer> {
     answer(CLIENT.get(url))
 }
 
-/// POST of a JSON text; `None` when there was no answer.
-pub fn post(url: &str, json: String) -> Option<Answer> {
-    answer(CLIENT.post(url).header("content-type", "application/json").body(json))
+/// PUT of a JSON text; `None` when there was no answer.
+pub fn put(url: &str, json: String) -> Option<Answer> {
+    answer(CLIENT.put(url).header("content-type", "application/json").body(json))
 }
 
 fn answer(request: reqwest::RequestBuilder) -> Option<Answer> {

@@ -36,6 +36,8 @@ pub struct Provider {
 /// One message of the simulator's log, as far as tests judge it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Entry {
+    /// Its number in the log, from 0, without gaps.
+    pub seq: u64,
     /// The number of its request; siblings and a batch share one.
     pub call: u64,
     /// Arrival, nanoseconds since the simulator began.
@@ -94,25 +96,35 @@ impl Provider {
         format!("[accounts.{name}]\nbase_url = \"{base}\"\n{own}\n{more}\n\n")
     }
 
-    /// Its log, from the first message on.
+    /// Its log, from the first message on. The simulator answers it in pieces.
     #[track_caller]
     pub fn log(&self) -> Vec<Entry> {
-        let answer = self.answer("/_sim/log");
-        let entries = answer.get("entries").cloned().unwrap_or(answer);
-        serde_json::from_value(entries)
-            .unwrap_or_else(|error| panic!("/_sim/log is not as expected: {error}"))
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let piece = self.answer(&format!("/_sim/log?from={}", entries.len()));
+            let before = entries.len();
+            for line in piece.lines() {
+                let entry: Entry =
+                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+                assert_eq!(entry.seq, entries.len() as u64, "the simulator has forgotten the beginning");
+                entries.push(entry);
+            }
+            if entries.len() == before {
+                return entries;
+            }
+        }
     }
 
     /// Its counters.
     #[track_caller]
     pub fn stats(&self) -> Value {
-        self.answer("/_sim/stats")
+        serde_json::from_str(&self.answer("/_sim/stats")).expect("the counters are JSON")
     }
 
-    /// Sets its faults.
+    /// Sets its faults, in place of all that stand: a rule or a list of rules.
     #[track_caller]
     pub fn set_faults(&self, rules: &Value) {
-        let answer = http::post(&self.control("/_sim/faults"), rules.to_string());
+        let answer = http::put(&self.control("/_sim/faults"), rules.to_string());
         let answer = answer.expect("the simulator answers");
         assert!(answer.status < 300, "the simulator refuses {rules}: {}", answer.body);
     }
@@ -123,10 +135,10 @@ impl Provider {
     }
 
     #[track_caller]
-    fn answer(&self, path: &str) -> Value {
+    fn answer(&self, path: &str) -> String {
         let answer = http::get(&self.control(path)).expect("the simulator answers");
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-        serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{path} is not JSON: {error}"))
+        answer.body
     }
 
     /// The control endpoints stand at the root of the server, not below the provider's own path.
