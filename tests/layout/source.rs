@@ -52,7 +52,7 @@ impl Source {
             let after = self.code[at + word.len()..].chars().next();
             let first = word.chars().next().is_some_and(is_name);
             let last = word.chars().next_back().is_some_and(is_name);
-            !(first && before.is_some_and(is_name)) && !(last && after.is_some_and(is_name))
+            !(first && before.is_some_and(is_name) || last && after.is_some_and(is_name))
         })
     }
 
