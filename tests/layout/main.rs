@@ -99,7 +99,8 @@ mod bad_samples {
                 "\nuse super::super::driver::X;",
                 "src/core/model.rs:2: `core` uses `driver`",
             ),
-            ("src/http.rs", "mod tests { use super::super::config::X; }", "`http` uses `config`"),
+            ("src/http.rs", "mod inner { use super::super::config::X; }", "`http` uses `config`"),
+            ("src/core/route/tests.rs", "use crate::driver::X;", "`core` uses `driver`"),
             ("src/driver.rs", "fn f() { crate::cli::run() }", "`driver` uses `cli`"),
             ("src/main.rs", "use roomcast::driver::run;", "`main` uses `driver`"),
             ("src/gadget.rs", "", "`gadget` has no row"),
@@ -111,6 +112,9 @@ mod bad_samples {
             "use crate::core::{time::Now, model::Room};\n// crate::http\nconst A: &str = \"crate::app\";";
         assert_finds(&found(laws::imports, "src/broker/kafka.rs", fine), &[]);
         assert_finds(&found(laws::imports, "src/core/route/mod.rs", "use super::model::Room;"), &[]);
+        let world = "#[cfg(test)]\nmod tests { use crate::config::X; }";
+        assert_finds(&found(laws::imports, "src/http.rs", world), &[]);
+        assert_finds(&found(laws::imports, "src/admin/tests.rs", "use crate::config::X;"), &[]);
     }
 
     #[test]
@@ -130,6 +134,8 @@ mod bad_samples {
         let fine = "/// Like tokio's Instant.\nfn f(rng: &mut fastrand::Rng, tokios: u8) -> &'static str { \"tokio\" }";
         assert_finds(&found(laws::core_is_pure, "src/core/decode.rs", fine), &[]);
         assert_finds(&found(laws::core_is_pure, "src/driver.rs", "use tokio::time;"), &[]);
+        let tests = "#[cfg(test)]\nmod tests { use tokio::time; use std::time::Instant; }";
+        assert_finds(&found(laws::core_is_pure, "src/core/decode.rs", tests), &["`tokio`"]);
     }
 
     #[test]
@@ -181,7 +187,9 @@ mod bad_samples {
             &found(laws::finished, "src/a.rs", tested),
             &["src/a.rs:1: `.unwrap()`", "src/a.rs:6: `.unwrap()`"],
         );
-        assert_finds(&found(laws::finished, "tests/a.rs", tested), &[]);
+        for path in ["tests/a.rs", "src/driver/tests/world.rs", "src/core/decode_tests.rs"] {
+            assert_finds(&found(laws::finished, path, tested), &[]);
+        }
     }
 
     #[test]
@@ -191,6 +199,7 @@ mod bad_samples {
         assert_finds(&laws::text("a.md", &format!("{}{}: later\n", "TO", "DO")), &["finish it"]);
         assert_finds(&laws::text("a.md", "one \ntwo"), &["a.md:1: white space", "one line break"]);
         assert_finds(&laws::text("a.md", "fine\n"), &[]);
+        assert_finds(&laws::text("tests/fixtures/a.txt", "kept \nto the byte"), &[]);
     }
 
     #[test]

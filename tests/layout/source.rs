@@ -70,14 +70,22 @@ impl Source {
         found
     }
 
-    /// The byte ranges of what is compiled for tests only: items under `#[cfg(test)]`.
-    pub fn test_ranges(&self) -> Vec<(usize, usize)> {
-        let items = self.code.match_indices("#[cfg(test)]").filter_map(|(at, _)| {
+    /// Whether a byte position is compiled for tests only: in a file of tests, or under `#[cfg(test)]`.
+    pub fn is_test(&self, at: usize) -> bool {
+        let file = self
+            .path
+            .split('/')
+            .any(|part| matches!(part, "tests" | "tests.rs") || part.ends_with("_tests.rs"));
+        file || self.test_items().any(|(from, to)| (from..=to).contains(&at))
+    }
+
+    /// The byte ranges of items under `#[cfg(test)]`.
+    fn test_items(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.code.match_indices("#[cfg(test)]").filter_map(|(at, _)| {
             let open = at + self.code[at..].find(['{', ';'])?;
             let end = if self.code.as_bytes()[open] == b';' { open } else { closing(&self.code, open) };
             Some((at, end))
-        });
-        items.collect()
+        })
     }
 }
 
