@@ -1,0 +1,127 @@
+//! The real binary as a process: `roomcast run` with a config given as text, its probes and
+//! metrics, and the ways in which it ends.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::http::{self, Answer};
+use super::process::Process;
+use super::{ask_until, free_port};
+
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_roomcast");
+
+/// How long a daemon may take to join its brokers.
+const JOIN: Duration = Duration::from_secs(60);
+/// How long a drain may take: `drain_timeout` and a little.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// A daemon, running or ended.
+pub struct Daemon {
+    process: Process,
+    folder: TempDir,
+    port: u16,
+}
+
+/// The binary with arguments, untouched by the variables of whoever runs the tests.
+pub fn roomcast(arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env_remove("RUST_LOG");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROOMCAST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+impl Daemon {
+    /// Starts it with a config (without `[admin]`, which is added) and returns at once.
+    pub fn start(config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let port = free_port();
+        let admin = format!("[admin]\nlisten = \"127.0.0.1:{port}\"\n\n");
+        fs::write(config_path(&folder), admin + config).expect("the scratch folder can be written");
+        Self { process: launch(&folder), folder, port }
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn start_ready(config: &str) -> Self {
+        let daemon = Self::start(config);
+        daemon.await_ready();
+        daemon
+    }
+
+    /// Waits until `/readyz` says yes.
+    #[track_caller]
+    pub fn await_ready(&self) {
+        let mark = self.process.mark();
+        ask_until("/readyz", JOIN, || {
+            let ended = self.process.find_line(mark, Duration::ZERO, |_| false) == Err("ended".to_owned());
+            assert!(!ended, "the daemon ended before it was ready:\n{}", self.process.tail());
+            self.get("/readyz").filter(|answer| answer.status == 200)
+        });
+    }
+
+    /// GET on its admin address; `None` when nobody answers.
+    pub fn get(&self, path: &str) -> Option<Answer> {
+        http::get(&format!("http://127.0.0.1:{}{path}", self.port))
+    }
+
+    /// The sum of a metric over all label sets whose text holds `labels`; `None` when the daemon
+    /// does not answer or has no such line.
+    pub fn metric(&self, name: &str, labels: &str) -> Option<f64> {
+        metric(&self.get("/metrics")?.body, name, labels)
+    }
+
+    /// The process, for its log and for signals.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGTERM, and waits for the drain: code 0 when everything came to its end.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.signal(libc::SIGTERM);
+        self.process.await_end(DRAIN)
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again with the same config and port. It must have ended.
+    pub fn restart(&mut self) {
+        self.process = launch(&self.folder);
+    }
+}
+
+fn config_path(folder: &TempDir) -> PathBuf {
+    folder.path().join("roomcast.toml")
+}
+
+fn launch(folder: &TempDir) -> Process {
+    let path = config_path(folder);
+    let mut command = roomcast(&["run", "--log-format", "json", "-c"]);
+    command.arg(path).current_dir(folder.path());
+    Process::start("roomcast run", command)
+}
+
+/// Sums a metric in the text form of Prometheus.
+pub fn metric(text: &str, name: &str, labels: &str) -> Option<f64> {
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let (set, value) = match rest.strip_prefix('{') {
+            Some(rest) => rest.rsplit_once("} ")?,
+            None => ("", rest.strip_prefix(' ')?),
+        };
+        set.contains(labels).then(|| value.split(' ').next()?.parse::<f64>().ok()).flatten()
+    });
+    values.reduce(|sum, value| sum + value)
+}

@@ -1,0 +1,42 @@
+//! Plain HTTP to what a test has started: probes, metrics, the simulator's own endpoints. No
+//! retries, no proxy.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use reqwest::Client;
+
+use super::block_on;
+
+static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+    // The client is built without a TLS provider of its own; another test may have installed one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("a client without TLS roots")
+});
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The whole body.
+    pub body: String,
+}
+
+/// GET; `None` when there was no answer.
+pub fn get(url: &str) -> Option<Answer> {
+    answer(CLIENT.get(url))
+}
+
+/// PUT of a JSON text; `None` when there was no answer.
+pub fn put(url: &str, json: String) -> Option<Answer> {
+    answer(CLIENT.put(url).header("content-type", "application/json").body(json))
+}
+
+fn answer(request: reqwest::RequestBuilder) -> Option<Answer> {
+    block_on(async {
+        let response = request.send().await.ok()?;
+        let status = response.status().as_u16();
+        Some(Answer { status, body: response.text().await.ok()? })
+    })
+}
