@@ -23,8 +23,8 @@ const PIECES: u32 = 20;
 pub(super) enum Payload {
     /// At once; nothing once it is gone.
     Whole(Option<Bytes>),
-    /// The bytes at once, then the connection breaks.
-    Broken(Option<Bytes>),
+    /// The bytes, a turn in which they go out, then the connection breaks.
+    Broken { bytes: Option<Bytes>, sent: bool },
     /// Piece by piece.
     Slow { rest: Bytes, piece: usize, pause: Duration, wait: Option<Wait>, clock: Arc<dyn Clock> },
 }
@@ -39,10 +39,17 @@ impl Body for Payload {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Broken(bytes) => Poll::Ready(Some(match bytes.take() {
-                Some(bytes) => Ok(Frame::data(bytes)),
-                None => Err(io::Error::other("cut by a fault")),
-            })),
+            Self::Broken { bytes, sent } => {
+                if let Some(bytes) = bytes.take() {
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                if !*sent {
+                    *sent = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Err(io::Error::other("cut by a fault"))))
+            }
             Self::Slow { rest, piece, pause, wait, clock } => {
                 if let Some(pending) = wait {
                     ready!(pending.as_mut().poll(context));
@@ -63,7 +70,7 @@ impl Body for Payload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Broken(_) => false,
+            Self::Broken { .. } => false,
             Self::Slow { rest, .. } => rest.is_empty(),
         }
     }
@@ -71,7 +78,7 @@ impl Body for Payload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Broken(_) => SizeHint::default(),
+            Self::Broken { .. } => SizeHint::default(),
             Self::Slow { rest, .. } => SizeHint::with_exact(rest.len() as u64),
         }
     }
@@ -84,7 +91,7 @@ pub(super) fn response(plan: Plan, clock: &Arc<dyn Clock>) -> Response<Payload> 
     let half = full.slice(..full.len() / 2);
     let payload = match &manner {
         Manner::Truncate => Payload::Whole(Some(half)),
-        Manner::Cut => Payload::Broken(Some(half)),
+        Manner::Cut => Payload::Broken { bytes: Some(half), sent: false },
         Manner::Empty => Payload::Whole(None),
         Manner::Gzip => Payload::Whole(Some(gzip(&full))),
         Manner::Slow(span) => Payload::Slow {
