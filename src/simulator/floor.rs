@@ -69,6 +69,8 @@ pub(super) struct Fate {
 /// What happened so far, in numbers.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Stats {
+    /// The one app it serves: `org/app` at Easemob, the app key at Yunxin.
+    pub app: String,
     /// Requests that came in whole, by endpoint.
     pub calls: BTreeMap<&'static str, u64>,
     /// Messages accepted, repeats included.
@@ -196,7 +198,10 @@ impl Floor {
         if let Some(id) = &note.id {
             self.members.remember(note.room.as_ref(), id);
         }
-        entry.unseen = if fate.recognised || (known && self.clients_drop_repeats) {
+        let room = note.room.as_deref();
+        let dropped =
+            self.clients_drop_repeats && note.id.as_ref().is_some_and(|id| self.members.has_seen(room, id));
+        entry.unseen = if fate.recognised || dropped {
             Some(Unseen::Repeated)
         } else if fate.abandoned {
             Some(Unseen::Abandoned)
@@ -210,7 +215,10 @@ impl Floor {
         }
         match entry.unseen {
             Some(cause) => *self.stats.unseen.entry(cause).or_default() += 1,
-            None => self.stats.seen += 1,
+            None => {
+                self.stats.seen += 1;
+                note.id.iter().for_each(|id| self.members.mark_seen(room, id));
+            }
         }
         self.log.push(entry);
     }

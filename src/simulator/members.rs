@@ -93,6 +93,17 @@ impl Members {
         self.known.add(room.cloned(), id.clone());
     }
 
+    /// Whether members have seen this id, and so their clients drop it when it comes again.
+    pub(super) fn has_seen(&self, room: Option<&str>, id: &Id) -> bool {
+        self.known.places(id).any(|place| place.seen && place.room.as_deref() == room)
+    }
+
+    /// Members see a remembered id now.
+    pub(super) fn mark_seen(&mut self, room: Option<&str>, id: &Id) {
+        let places = self.known.set.get_mut(id).into_iter().flatten();
+        places.filter(|place| place.room.as_deref() == room).for_each(|place| place.seen = true);
+    }
+
     /// Puts a message with the number `seq` before the members of a room.
     pub(super) fn show(
         &mut self,
@@ -152,11 +163,18 @@ fn least(recent: &VecDeque<Passed>, than: Priority) -> Option<usize> {
     (passed.priority > than).then_some(at)
 }
 
+/// Where an id was accepted.
+#[derive(Debug)]
+struct Place {
+    room: Option<Arc<str>>,
+    seen: bool,
+}
+
 /// Accepted ids, the newest of them.
 #[derive(Debug)]
 struct Known {
     bound: usize,
-    set: HashMap<Id, Vec<Option<Arc<str>>>>,
+    set: HashMap<Id, Vec<Place>>,
     order: VecDeque<(Option<Arc<str>>, Id)>,
 }
 
@@ -166,20 +184,24 @@ impl Known {
     }
 
     fn has(&self, room: Option<&str>, id: &Id) -> bool {
-        self.set.get(id).is_some_and(|rooms| rooms.iter().any(|known| known.as_deref() == room))
+        self.places(id).any(|place| place.room.as_deref() == room)
+    }
+
+    fn places(&self, id: &Id) -> impl Iterator<Item = &Place> {
+        self.set.get(id).into_iter().flatten()
     }
 
     fn add(&mut self, room: Option<Arc<str>>, id: Id) {
         if self.has(room.as_deref(), &id) {
             return;
         }
-        self.set.entry(id.clone()).or_default().push(room.clone());
+        self.set.entry(id.clone()).or_default().push(Place { room: room.clone(), seen: false });
         self.order.push_back((room, id));
         if self.order.len() > self.bound {
             let (room, id) = self.order.pop_front().expect("it is longer than its bound");
-            if let Some(rooms) = self.set.get_mut(&id) {
-                rooms.retain(|known| *known != room);
-                if rooms.is_empty() {
+            if let Some(places) = self.set.get_mut(&id) {
+                places.retain(|place| place.room != room);
+                if places.is_empty() {
                     self.set.remove(&id);
                 }
             }

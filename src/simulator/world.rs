@@ -181,7 +181,11 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.world().floor.stats()
+        let app = match &self.options.provider {
+            Provider::Easemob(knobs) => format!("{}/{}", knobs.org, knobs.app),
+            Provider::Yunxin(knobs) => knobs.app_key.clone(),
+        };
+        Stats { app, ..self.world().floor.stats() }
     }
 
     /// The entries that the filter takes, in their order. The lock is let go between pieces, so that

@@ -172,14 +172,15 @@ fn changed(path: &str, changes: &Value) -> Value {
     Value::Object(body)
 }
 
-#[tokio::test]
-async fn what_the_page_refuses_is_refused() {
-    let world = unlimited();
+/// Path, what is changed in a good request, and what the refusal says.
+type Case = (&'static str, Value, &'static str);
+
+fn refused() -> Vec<Case> {
     let names = |count: usize| Value::from((0..count).map(|n| n.to_string()).collect::<Vec<_>>());
     let exts = |count: usize| Value::Object((0..count).map(|n| (n.to_string(), "v".into())).collect());
     let (room, users, all) =
         ("messages/chatrooms", "messages/chatrooms/users", "messages/chatrooms/broadcast");
-    let cases = [
+    vec![
         (room, json!({"to": "-"}), "to can't be empty"),
         (room, json!({"to": []}), "to can't be empty"),
         (room, json!({"to": names(11)}), "to size can't exceed limit 10"),
@@ -230,7 +231,13 @@ async fn what_the_page_refuses_is_refused() {
         (all, json!({"msg": {"type": "txt"}}), "msg can't be empty"),
         (all, json!({"from": ""}), "from can't be empty"),
         (all, json!({"ext": null}), "ext must be JSONObject"),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn what_the_page_refuses_is_refused() {
+    let world = unlimited();
+    let cases = refused();
     for (path, changes, part) in &cases {
         let (status, body) = world.easemob(path, &changed(path, changes)).await;
         let told = body["error_description"].as_str().unwrap_or_default();

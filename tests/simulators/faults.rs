@@ -301,6 +301,7 @@ async fn faults_log_and_stats_are_to_be_had_over_http() {
     assert_eq!(answer(world.http.get(url("nothing"))).await.0, 404);
     let (_, stats) = answer(world.http.get(url("stats"))).await;
     assert_eq!((&stats["accepted"], &stats["faults"]["drop_after"]), (&json!(2), &json!(1)));
+    assert_eq!(stats["app"], "acme/live");
     assert_eq!(stats["calls"]["room"], 2, "`/_sim` itself is not counted");
 }
 

@@ -282,6 +282,13 @@ async fn repeats_are_told_apart_by_their_mark() {
     let stats = world.sim.stats();
     assert_eq!((stats.repeats_marked, stats.repeats_unmarked, stats.seen), (1, 1, 2));
 
+    // What members never saw, their clients do not drop.
+    let unlucky = [("msgId", "u"), ("abandonRatio", "9999")];
+    world.send(&unlucky).await;
+    assert_eq!(world.code(&[("msgId", "u")]).await, 200);
+    let last = world.sim.log().pop().expect("an entry");
+    assert_eq!((last.repeat, last.is_seen()), (Some(Repeat::Unmarked), true));
+
     for code in [417, 431] {
         let world = self::world(Yunxin { repeat_code: code, ..Yunxin::default() });
         assert_eq!(world.code(&[]).await, 200);

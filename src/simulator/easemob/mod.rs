@@ -59,7 +59,7 @@ pub struct Easemob {
     pub broadcasts_per_day: u32,
     /// The largest HTTP body in bytes. The page's 5 KB, read strictly: 5,000, and the whole body.
     pub max_body_bytes: usize,
-    /// Members dislike repeats of an id in `ext` themselves; off, they see both.
+    /// Clients drop an id in `ext.roomcast_id` that they have seen; off, as by itself, they show both.
     pub clients_drop_repeats: bool,
     /// Lets an unknown `chatroom_msg_level` count as normal.
     pub lenient: bool,
