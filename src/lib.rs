@@ -1,4 +1,6 @@
 //! roomcast brings events from Kafka and NATS JetStream into the chatrooms of IM providers.
 
+pub mod app;
 pub mod broker;
+pub mod config;
 pub mod core;
