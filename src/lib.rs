@@ -2,5 +2,6 @@
 
 pub mod app;
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod core;

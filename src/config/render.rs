@@ -29,11 +29,8 @@ pub enum Look {
 
 /// All problems, sorted by place, without repeats.
 pub fn problems(problems: &[Problem], texts: &Texts, look: Look) -> String {
-    let mut sorted: Vec<&Problem> = problems.iter().collect();
-    sorted.sort_by_cached_key(|problem| rank(problem, texts));
-    sorted.dedup();
     let mut out = String::new();
-    for problem in sorted {
+    for problem in sorted(problems, texts) {
         match look {
             Look::Plain => out.push_str(&line(problem, texts)),
             Look::Picture { width, colour } => {
@@ -45,6 +42,14 @@ pub fn problems(problems: &[Problem], texts: &Texts, look: Look) -> String {
         }
     }
     out
+}
+
+/// The problems by place, without repeats.
+pub fn sorted<'a>(problems: &'a [Problem], texts: &Texts) -> Vec<&'a Problem> {
+    let mut sorted: Vec<&Problem> = problems.iter().collect();
+    sorted.sort_by_cached_key(|problem| rank(problem, texts));
+    sorted.dedup();
+    sorted
 }
 
 /// One problem on one line.
@@ -89,7 +94,7 @@ fn rank(problem: &Problem, texts: &Texts) -> (u8, usize, usize, Arc<str>, String
 }
 
 /// Line and column of a byte, both from 1; columns count characters.
-fn position(text: &str, at: usize) -> (usize, usize) {
+pub fn position(text: &str, at: usize) -> (usize, usize) {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
         at -= 1;
