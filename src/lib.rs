@@ -1,4 +1,6 @@
 //! roomcast brings events from Kafka and NATS JetStream into the chatrooms of IM providers.
 
 pub mod broker;
+pub mod clock;
 pub mod core;
+pub mod http;
