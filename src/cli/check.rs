@@ -12,7 +12,7 @@ use crate::app::{self, App};
 use crate::config::{Loaded, Texts, render};
 use crate::core::model::Path;
 use crate::core::provider::Provider;
-use crate::core::section::{Node, Place, Problem, Severity, Table, Value};
+use crate::core::section::{Node, Place, Problem, Severity, Value};
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -142,7 +142,10 @@ fn quotas(provider: &dyn Provider) -> String {
     let limits = provider.limits();
     let room = limits.paths[Path::Room as usize];
     let messages = room.messages_per_second.map_or_else(String::new, |n| format!(", {n} messages/s"));
-    format!("{} calls/s{messages}, {} a room and second", room.calls_per_second, limits.room_messages_per_second)
+    format!(
+        "{} calls/s{messages}, {} a room and second",
+        room.calls_per_second, limits.room_messages_per_second
+    )
 }
 
 /// A route as it was written.
@@ -185,15 +188,9 @@ pub fn routes(app: &App, loaded: &Loaded) -> Vec<Route> {
 
 /// The topics or subjects of a source, as they were written.
 pub fn topics(loaded: &Loaded, source: &str) -> Vec<String> {
-    let table = |table: &Table, key: &str| match table.get(key).map(|node| node.value.clone()) {
-        Some(Value::Table(table)) => Some(table),
-        _ => None,
-    };
-    let Some(source) = table(&loaded.table, "sources").and_then(|all| table(&all, source)) else {
-        return Vec::new();
-    };
-    let written = ["topics", "subjects", "stream"].iter().find_map(|key| texts(source.get(*key)));
-    written.map(|list| list.split(", ").map(str::to_owned).collect()).unwrap_or_default()
+    let written = |key: &&str| texts(loaded.node(&["sources", source, key]));
+    let list = ["topics", "subjects", "stream"].iter().find_map(written).unwrap_or_default();
+    list.split(", ").filter(|topic| !topic.is_empty()).map(str::to_owned).collect()
 }
 
 /// A string, or a list of strings with commas.

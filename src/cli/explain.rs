@@ -163,7 +163,9 @@ fn tried(routes: &[Route], plan: &Plan, source: &str) -> Vec<(String, String)> {
             Some(taken) if index > taken => "not tried: an earlier route took the event".to_owned(),
             Some(taken) if index == taken => format!("took it: {when}"),
             _ if !reached => "not tried: the record is no event".to_owned(),
-            _ if not_from => format!("passed: it takes events of {} alone", route.source.as_deref().unwrap_or("")),
+            _ if not_from => {
+                format!("passed: it takes events of {} alone", route.source.as_deref().unwrap_or(""))
+            }
             _ => format!("passed: its topics, subjects or `when` do not fit: {when}"),
         };
         (route.name.clone(), what)
@@ -172,18 +174,13 @@ fn tried(routes: &[Route], plan: &Plan, source: &str) -> Vec<(String, String)> {
 }
 
 /// The record that the arguments describe.
-fn record(
-    app: &App,
-    loaded: &Loaded,
-    args: &Args,
-    event: Vec<u8>,
-    stamp: &Stamp,
-) -> Result<Record, Error> {
+fn record(app: &App, loaded: &Loaded, args: &Args, event: Vec<u8>, stamp: &Stamp) -> Result<Record, Error> {
     let names: Vec<&str> = app.sources.iter().map(|source| &*source.name).collect();
     let index = match (&args.source, names.as_slice()) {
-        (Some(name), _) => names.iter().position(|known| known == name).ok_or_else(|| {
-            Error::Usage(format!("--source {name}: the config has {}", names.join(", ")))
-        })?,
+        (Some(name), _) => names
+            .iter()
+            .position(|known| known == name)
+            .ok_or_else(|| Error::Usage(format!("--source {name}: the config has {}", names.join(", "))))?,
         (None, [_]) => 0,
         (None, _) => return Err(Error::Usage(format!("--source is needed: one of {}", names.join(", ")))),
     };
@@ -221,19 +218,12 @@ fn header(text: &str) -> Result<(Arc<str>, Bytes), Error> {
 
 /// The key's bytes as the broker would hold them: `key_format` says how numbers are written.
 fn key_bytes(loaded: &Loaded, source: &str, key: &str) -> Result<Bytes, Error> {
-    let format = ["sources", source, "key_format"].iter().try_fold(None, |node, step| {
-        let table = match node {
-            None => &loaded.table,
-            Some(Value::Table(table)) => table,
-            Some(_) => return None,
-        };
-        Some(Some(&table.get(*step)?.value))
-    });
-    let format = match format.flatten() {
+    let format = match loaded.node(&["sources", source, "key_format"]).map(|node| &node.value) {
         Some(Value::Text(format)) => format.as_str(),
         _ => "text",
     };
-    let wrong = |_| Error::Usage(format!("--key {key:?}: the source's key_format is {format}, wanted a number"));
+    let wrong =
+        |_| Error::Usage(format!("--key {key:?}: the source's key_format is {format}, wanted a number"));
     Ok(match format {
         "int64" => Bytes::copy_from_slice(&key.parse::<i64>().map_err(wrong)?.to_be_bytes()),
         "int32" => Bytes::copy_from_slice(&key.parse::<i32>().map_err(wrong)?.to_be_bytes()),

@@ -59,10 +59,8 @@ pub async fn try_all(app: &App) -> Vec<Trial> {
         let result = source.broker.probe().await;
         Trial { what: format!("source {}", source.name), result }
     });
-    let (mut trials, mut rest) = tokio::join!(
-        futures_util::future::join_all(accounts),
-        futures_util::future::join_all(sources)
-    );
+    let (mut trials, mut rest) =
+        tokio::join!(futures_util::future::join_all(accounts), futures_util::future::join_all(sources));
     trials.append(&mut rest);
     trials
 }

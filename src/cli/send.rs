@@ -57,9 +57,10 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
     let app = super::build(&loaded, &app::open_secret)?;
     let names: Vec<&str> = app.accounts.iter().map(|account| &*account.name).collect();
     let index = match (&args.account, names.as_slice()) {
-        (Some(name), _) => names.iter().position(|known| known == name).ok_or_else(|| {
-            Error::Usage(format!("--account {name}: the config has {}", names.join(", ")))
-        })?,
+        (Some(name), _) => names
+            .iter()
+            .position(|known| known == name)
+            .ok_or_else(|| Error::Usage(format!("--account {name}: the config has {}", names.join(", "))))?,
         (None, [_]) => 0,
         (None, _) => return Err(Error::Usage(format!("--account is needed: one of {}", names.join(", ")))),
     };
@@ -116,7 +117,9 @@ fn meaning(outcome: &Outcome) -> String {
             };
             format!("Not sent, {whom} is over its quota: {}", live::said(trouble))
         }
-        Outcome::Unauthorized(trouble) => format!("Not sent, the session is not good: {}", live::said(trouble)),
+        Outcome::Unauthorized(trouble) => {
+            format!("Not sent, the session is not good: {}", live::said(trouble))
+        }
         Outcome::Refused { class, trouble } => {
             format!("Not sent, refused for good ({}): {}", class.word(), live::said(trouble))
         }

@@ -33,6 +33,17 @@ pub struct Loaded {
     pub texts: Texts,
 }
 
+impl Loaded {
+    /// What is written at a path of keys, if anything is.
+    pub fn node(&self, path: &[&str]) -> Option<&Node> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.table.get(*first)?, |node, key| match &node.value {
+            Value::Table(table) => table.get(*key),
+            _ => None,
+        })
+    }
+}
+
 /// A config that could not be read, with all reasons found.
 #[derive(Debug)]
 pub struct Broken {
