@@ -22,7 +22,7 @@ use crate::core::provider::{self, PROVIDERS, Provider};
 use crate::core::route::{AccountView, Rules};
 use crate::core::schedule::backoff::Retry;
 use crate::core::schedule::{AccountSettings, Settings, SourceSettings};
-use crate::core::section::{OpenSecret, Place, Problem, Report, Section, Severity};
+use crate::core::section::{Node, OpenSecret, Place, Problem, Report, Section, Severity, Value};
 
 pub use self::settings::{Admin, Limits};
 use self::standin::Standin;
@@ -166,7 +166,7 @@ pub fn build_with(
 /// Reads all sections; `None` when a part could not be made.
 fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
     let root = Section::new("", &loaded.table, Place::Nowhere, report);
-    unavailable::refuse(&root);
+    unavailable::refuse(&loaded.table, report);
     let admin = Admin::read(&root);
     let account_sections = named(&root, "accounts");
     let source_sections = named(&root, "sources");
@@ -259,6 +259,11 @@ fn named<'a>(root: &Section<'a>, key: &str) -> Vec<Section<'a>> {
 
 /// Says that there is no account or no source at all, and how the smallest one looks.
 fn absent<T>(root: &Section<'_>, key: &str, what: &str, choice: &str, first: &str, known: &[(&str, T)]) {
+    // One that is there and wrong has been told of already.
+    let written = |node: &Node| !matches!(&node.value, Value::Table(table) if table.is_empty());
+    if root.node(key).is_some_and(written) {
+        return;
+    }
     let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
     let wanted = format!(
         "at least one, which begins [{key}.NAME] with {choice} = {first:?} (or {}); config/minimal.toml shows all of a small config",

@@ -3,7 +3,7 @@
 //! A setting that is accepted and does nothing is worse than one that is missing. When a feature
 //! arrives, its line here goes.
 
-use crate::core::section::{Node, Problem, Section, Severity, Value};
+use crate::core::section::{Node, Problem, Report, Severity, Table, Value};
 
 /// What an unknown key is called by `Section::finish`.
 const UNKNOWN: &str = "an unknown key";
@@ -21,32 +21,33 @@ const SECTIONS: &[(&str, &str)] = &[
 /// Keys of an account's `quota`.
 const QUOTA: &[&str] = &["share", "share_source", "share_bucket", "max_replicas"];
 
-/// Tells of everything that is written but not available.
-pub fn refuse(root: &Section<'_>) {
+/// Tells of everything that is written but not available. It looks at the table itself: a section
+/// would count the keys as known and offer them to people.
+pub fn refuse(root: &Table, report: &Report<'_>) {
     for (key, instead) in SECTIONS {
-        if let Some(node) = root.node(key) {
-            tell(root, node, (*key).to_owned(), instead);
+        if let Some(node) = root.get(*key) {
+            tell(report, node, (*key).to_owned(), instead);
         }
     }
-    for (name, account) in children(root.node("accounts")) {
+    for (name, account) in children(root.get("accounts")) {
         for (key, node) in children(child(account, "quota")).filter(|(key, _)| QUOTA.contains(key)) {
             let key = format!("accounts.{name}.quota.{key}");
             tell(
-                root,
+                report,
                 node,
                 key,
                 "the part of the quota that this one process may use; replicas do not share yet",
             );
         }
     }
-    let Some(Node { value: Value::List(routes), .. }) = root.node("routes") else { return };
+    let Some(Node { value: Value::List(routes), .. }) = root.get("routes") else { return };
     for (index, route) in routes.iter().enumerate() {
         if let Some(node) = child(route, "conflate") {
-            tell(root, node, format!("routes[{index}].conflate"), "no `conflate`: every message is sent");
+            tell(report, node, format!("routes[{index}].conflate"), "no `conflate`: every message is sent");
         }
         if let Some(node) = child(route, "rooms").and_then(|rooms| child(rooms, "directory")) {
             tell(
-                root,
+                report,
                 node,
                 format!("routes[{index}].rooms.directory"),
                 "a filter that gives the rooms, such as '$key'",
@@ -63,8 +64,8 @@ pub fn without_echoes(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
-fn tell(root: &Section<'_>, node: &Node, key: String, wanted: &str) {
-    root.report().add(Problem {
+fn tell(report: &Report<'_>, node: &Node, key: String, wanted: &str) {
+    report.add(Problem {
         severity: Severity::Error,
         place: node.key_place.clone(),
         key,

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use serde_json::{Value as Json, json};
 
 use super::{Cli, Error, live, output};
-use crate::app::{self, App};
+use crate::app::{self, Account, App, SourceConfig};
 use crate::config::{Loaded, Texts, render};
+use crate::core::letter::Names;
 use crate::core::model::Path;
 use crate::core::provider::Provider;
 use crate::core::section::{Node, Place, Problem, Severity, Value};
@@ -65,12 +66,15 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
     let denied = args.deny_warnings && !app.warnings.is_empty();
     let trials = if args.live { Some(super::runtime()?.block_on(live::try_all(&app))) } else { None };
     let report = match args.format {
-        Format::Text => text(&app, &loaded) + &trials.as_deref().map_or_else(String::new, live::text),
-        Format::Json => format!("{:#}\n", json(&app, &loaded, denied, trials.as_deref())),
+        Format::Text => {
+            text(&Summary::of(&app, &loaded)) + &trials.as_deref().map_or_else(String::new, live::text)
+        }
+        Format::Json => format!("{:#}\n", json(&Summary::of(&app, &loaded), denied, trials.as_deref())),
     };
     output::print(&report)?;
     if denied {
-        return Err(Error::Config(format!("{}, and --deny-warnings was given\n", count(&app))));
+        let count = count(app.warnings.len());
+        return Err(Error::Config(format!("{count}, and --deny-warnings was given\n")));
     }
     match trials.is_some_and(|trials| trials.iter().any(|trial| trial.result.is_err())) {
         true => Ok(ExitCode::FAILURE),
@@ -78,17 +82,39 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
     }
 }
 
-fn count(app: &App) -> String {
-    match app.warnings.len() {
+fn count(warnings: usize) -> String {
+    match warnings {
         0 => "no warnings".to_owned(),
         1 => "1 warning".to_owned(),
         n => format!("{n} warnings"),
     }
 }
 
+/// What a config amounts to.
+pub struct Summary<'a> {
+    /// Its accounts.
+    pub accounts: &'a [Account],
+    /// Its sources.
+    pub sources: &'a [SourceConfig],
+    /// Its routes.
+    pub routes: Vec<Route>,
+    /// What looks wrong.
+    pub warnings: &'a [Problem],
+    /// The config as it was written.
+    pub loaded: &'a Loaded,
+}
+
+impl<'a> Summary<'a> {
+    /// Of an app and the config it was built from.
+    pub fn of(app: &'a App, loaded: &'a Loaded) -> Self {
+        let routes = routes(&app.names, loaded);
+        Self { accounts: &app.accounts, sources: &app.sources, routes, warnings: &app.warnings, loaded }
+    }
+}
+
 /// What the config amounts to, for people.
-pub fn text(app: &App, loaded: &Loaded) -> String {
-    let accounts: Vec<Vec<String>> = app
+pub fn text(summary: &Summary<'_>) -> String {
+    let accounts: Vec<Vec<String>> = summary
         .accounts
         .iter()
         .map(|account| {
@@ -101,14 +127,14 @@ pub fn text(app: &App, loaded: &Loaded) -> String {
             ]
         })
         .collect();
-    let sources: Vec<Vec<String>> = app
+    let sources: Vec<Vec<String>> = summary
         .sources
         .iter()
         .map(|source| {
             vec![
                 source.name.to_string(),
                 source.broker.kind().to_owned(),
-                topics(loaded, &source.name).join(", "),
+                topics(summary.loaded, &source.name).join(", "),
                 format!(
                     "dead letters to {}, holds up to {} records and {} MiB",
                     source.broker.dead_letter(),
@@ -118,19 +144,21 @@ pub fn text(app: &App, loaded: &Loaded) -> String {
             ]
         })
         .collect();
-    let routes: Vec<Vec<String>> = routes(app, loaded)
-        .into_iter()
+    let routes: Vec<Vec<String>> = summary
+        .routes
+        .iter()
         .enumerate()
         .map(|(index, route)| {
-            let from = route.source.map_or("any source".to_owned(), |source| format!("from {source}"));
-            let when = route.when.map_or("every event".to_owned(), |when| format!("when {when}"));
-            let to = route.account.map_or("dropped".to_owned(), |account| format!("to {account}"));
-            vec![(index + 1).to_string(), route.name, from, when, to]
+            let from =
+                route.source.as_ref().map_or("any source".to_owned(), |source| format!("from {source}"));
+            let when = route.when.as_ref().map_or("every event".to_owned(), |when| format!("when {when}"));
+            let to = route.account.as_ref().map_or("dropped".to_owned(), |account| format!("to {account}"));
+            vec![(index + 1).to_string(), route.name.clone(), from, when, to]
         })
         .collect();
     format!(
         "The config is right: {}.\n\nAccounts\n{}\nSources\n{}\nRoutes, the first match wins\n{}",
-        count(app),
+        count(summary.warnings.len()),
         output::columns(&accounts),
         output::columns(&sources),
         output::columns(&routes),
@@ -161,13 +189,14 @@ pub struct Route {
 }
 
 /// The routes in their order. A config without any has one that takes everything.
-pub fn routes(app: &App, loaded: &Loaded) -> Vec<Route> {
+pub fn routes(names: &Names, loaded: &Loaded) -> Vec<Route> {
     let written = match loaded.table.get("routes").map(|node| &node.value) {
         Some(Value::List(nodes)) => nodes.as_slice(),
         _ => &[],
     };
-    let names = app.names.routes.iter().enumerate();
-    names
+    let only = names.accounts.first();
+    let routes = names.routes.iter().enumerate();
+    routes
         .map(|(index, name)| {
             let table = match written.get(index).map(|node| &node.value) {
                 Some(Value::Table(table)) => Some(table),
@@ -175,7 +204,7 @@ pub fn routes(app: &App, loaded: &Loaded) -> Vec<Route> {
             };
             let text = |key: &str| table.and_then(|table| texts(table.get(key)));
             let drops = table.is_some_and(|table| table.contains_key("drop"));
-            let only = || app.accounts.first().filter(|_| !drops).map(|account| account.name.to_string());
+            let only = || only.filter(|_| !drops).map(ToString::to_string);
             Route {
                 name: name.to_string(),
                 source: text("source"),
@@ -206,31 +235,31 @@ fn texts(node: Option<&Node>) -> Option<String> {
 }
 
 /// What the config amounts to, for machines.
-fn json(app: &App, loaded: &Loaded, denied: bool, trials: Option<&[live::Trial]>) -> Json {
-    let accounts = app.accounts.iter().map(|account| {
+pub fn json(summary: &Summary<'_>, denied: bool, trials: Option<&[live::Trial]>) -> Json {
+    let accounts = summary.accounts.iter().map(|account| {
         json!({
             "name": *account.name,
             "provider": account.provider.name(),
             "base_urls": account.provider.base_urls(),
         })
     });
-    let sources = app.sources.iter().map(|source| {
+    let sources = summary.sources.iter().map(|source| {
         json!({
             "name": *source.name,
             "kind": source.broker.kind(),
-            "topics": topics(loaded, &source.name),
+            "topics": topics(summary.loaded, &source.name),
             "dead_letter": source.broker.dead_letter(),
             "held_records": source.limits.held_records,
             "held_bytes": source.limits.held_bytes,
         })
     });
-    let routes = routes(app, loaded).into_iter().map(|route| {
+    let routes = summary.routes.iter().map(|route| {
         json!({ "name": route.name, "source": route.source, "when": route.when, "account": route.account })
     });
     let failed = trials.is_some_and(|trials| trials.iter().any(|trial| trial.result.is_err()));
     let mut found = json!({
         "ok": !denied && !failed,
-        "problems": problems_json(&app.warnings, &loaded.texts),
+        "problems": problems_json(summary.warnings, &summary.loaded.texts),
         "accounts": accounts.collect::<Vec<_>>(),
         "sources": sources.collect::<Vec<_>>(),
         "routes": routes.collect::<Vec<_>>(),

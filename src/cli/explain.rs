@@ -14,6 +14,7 @@ use super::check::{self, Route};
 use super::{Cli, Error, output, requests};
 use crate::app::{self, App};
 use crate::config::Loaded;
+use crate::core::letter::Names;
 use crate::core::model::{Epoch, Origin, PartitionId, Plan, Record, RecordId, SourceId};
 use crate::core::provider::Stamp;
 use crate::core::section::Value;
@@ -85,45 +86,73 @@ pub fn explain(
     event: Vec<u8>,
     stamp: &Stamp,
 ) -> Result<String, Error> {
-    let record = record(app, loaded, args, event, stamp)?;
+    let record = record(&app.names, loaded, args, event, stamp)?;
     let plan = app.rules.plan(&record);
-    let requests = requests::of(app, &plan.messages, record.maybe_tried, stamp);
-    let source = app.sources[usize::from(record.id.source.0)].name.to_string();
-    let tried = tried(&check::routes(app, loaded), &plan, &source);
-    Ok(match args.format {
-        Format::Text => {
-            let routes: Vec<Vec<String>> =
-                tried.iter().map(|(name, what)| vec![name.clone(), what.clone()]).collect();
-            let requests: Vec<String> = requests.iter().map(requests::Request::text).collect();
-            format!(
-                "Routes, the first match wins\n{}\n{}\n{}",
-                output::columns(&routes),
-                fates(&plan).join("\n"),
-                requests.join("\n"),
-            )
+    let told = Told {
+        source: &app.names.sources[usize::from(record.id.source.0)],
+        topic: &record.origin.topic,
+        routes: &check::routes(&app.names, loaded),
+        requests: requests::of(&app.accounts, &plan.messages, record.maybe_tried, stamp),
+        plan: &plan,
+    };
+    Ok(told.show(args.format))
+}
+
+/// All that is told of an event.
+pub struct Told<'a> {
+    /// The source it comes from.
+    pub source: &'a str,
+    /// Its topic or subject.
+    pub topic: &'a str,
+    /// All routes.
+    pub routes: &'a [Route],
+    /// The requests that carry its messages.
+    pub requests: Vec<requests::Request>,
+    /// What the routes made of it.
+    pub plan: &'a Plan,
+}
+
+impl Told<'_> {
+    /// In a format.
+    pub fn show(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.text(),
+            Format::Json => format!("{:#}\n", self.json()),
+            Format::Curl => {
+                // What is no request stands as a comment, so that the output stays a script.
+                let said: String = fates(self.plan).iter().map(|line| format!("# {line}\n")).collect();
+                said + &self.requests.iter().map(requests::Request::curl).collect::<String>()
+            }
         }
-        Format::Curl => {
-            // What is no request stands as a comment, so that the output stays a script.
-            let said: String = fates(&plan).iter().map(|line| format!("# {line}\n")).collect();
-            said + &requests.iter().map(requests::Request::curl).collect::<String>()
-        }
-        Format::Json => {
-            let route = plan.route.and_then(|id| app.names.routes.get(usize::from(id.0)));
-            let tried: Vec<Json> =
-                tried.iter().map(|(name, what)| json!({ "route": name, "result": what })).collect();
-            let letters: Vec<Json> = plan.failures.iter().map(letter).collect();
-            let found = json!({
-                "source": source,
-                "topic": *record.origin.topic,
-                "route": route.map(|name| name.to_string()),
-                "routes": tried,
-                "dropped": plan.dropped.map(|reason| reason.word()),
-                "letters": letters,
-                "requests": requests.iter().map(requests::Request::json).collect::<Vec<_>>(),
-            });
-            format!("{found:#}\n")
-        }
-    })
+    }
+
+    fn text(&self) -> String {
+        let tried = tried(self.routes, self.plan, self.source);
+        let routes: Vec<Vec<String>> = tried.into_iter().map(|(name, what)| vec![name, what]).collect();
+        let requests: String = self.requests.iter().map(|request| format!("\n{}", request.text())).collect();
+        format!(
+            "Routes, the first match wins\n{}\n{}\n{requests}",
+            output::columns(&routes),
+            fates(self.plan).join("\n"),
+        )
+    }
+
+    fn json(&self) -> Json {
+        let route = self.plan.route.and_then(|id| self.routes.get(usize::from(id.0)));
+        let tried: Vec<Json> = tried(self.routes, self.plan, self.source)
+            .into_iter()
+            .map(|(name, what)| json!({ "route": name, "result": what }))
+            .collect();
+        json!({
+            "source": self.source,
+            "topic": self.topic,
+            "route": route.map(|route| &route.name),
+            "routes": tried,
+            "dropped": self.plan.dropped.map(|reason| reason.word()),
+            "letters": self.plan.failures.iter().map(letter).collect::<Vec<_>>(),
+            "requests": self.requests.iter().map(requests::Request::json).collect::<Vec<_>>(),
+        })
+    }
 }
 
 fn letter(failure: &crate::core::model::Failure) -> Json {
@@ -174,8 +203,17 @@ fn tried(routes: &[Route], plan: &Plan, source: &str) -> Vec<(String, String)> {
 }
 
 /// The record that the arguments describe.
-fn record(app: &App, loaded: &Loaded, args: &Args, event: Vec<u8>, stamp: &Stamp) -> Result<Record, Error> {
-    let names: Vec<&str> = app.sources.iter().map(|source| &*source.name).collect();
+///
+/// # Errors
+/// [`Error::Usage`] when the arguments name what the config does not have.
+pub fn record(
+    config: &Names,
+    loaded: &Loaded,
+    args: &Args,
+    event: Vec<u8>,
+    stamp: &Stamp,
+) -> Result<Record, Error> {
+    let names: Vec<&str> = config.sources.iter().map(|name| &**name).collect();
     let index = match (&args.source, names.as_slice()) {
         (Some(name), _) => names
             .iter()

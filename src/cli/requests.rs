@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 
-use crate::app::App;
+use crate::app::Account;
 use crate::core::model::{Message, Path};
 use crate::core::provider::{Call, Item, Session, Stamp};
 use crate::core::time::Wall;
@@ -46,11 +46,11 @@ pub fn stamp_now() -> Stamp {
 }
 
 /// The requests that carry these messages.
-pub fn of(app: &App, messages: &[Message], resend: bool, stamp: &Stamp) -> Vec<Request> {
+pub fn of(accounts: &[Account], messages: &[Message], resend: bool, stamp: &Stamp) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut rest = messages;
     while let Some(first) = rest.first() {
-        let account = &app.accounts[usize::from(first.account.0)];
+        let account = &accounts[usize::from(first.account.0)];
         let most = match first.path {
             Path::Room => account.provider.limits().rooms_per_call.max(1),
             Path::Users | Path::Broadcast => 1,

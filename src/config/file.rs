@@ -46,7 +46,7 @@ impl FileLayer {
     /// Reads a file's text. With problems there is still a layer, of what could be read.
     pub fn parse(name: &Arc<str>, text: &str) -> (Option<Self>, Vec<Problem>) {
         let (document, errors) = DeTable::parse_recoverable(text);
-        let mut reader = Reader { name, text, problems: Vec::new() };
+        let mut reader = Reader { name, text, path: Vec::new(), problems: Vec::new() };
         for error in &errors {
             reader.broken(error);
         }
@@ -89,6 +89,7 @@ impl FileLayer {
 struct Reader<'a> {
     name: &'a Arc<str>,
     text: &'a str,
+    path: Vec<String>,
     problems: Vec<Problem>,
 }
 
@@ -97,35 +98,37 @@ impl Reader<'_> {
         let mut dict = Dict::new();
         for (key, value) in table.iter() {
             let mut below = Spans { key: key.span(), value: value.span(), ..Spans::default() };
-            if let Some(read) = self.value(key.get_ref(), value.get_ref(), &mut below) {
+            self.path.push(key.get_ref().to_string());
+            if let Some(read) = self.value(value.get_ref(), &mut below) {
                 dict.insert(key.get_ref().to_string(), read);
             }
+            self.path.pop();
             spans.table.insert(key.get_ref().to_string(), below);
         }
         dict
     }
 
-    fn value(&mut self, key: &str, value: &DeValue<'_>, spans: &mut Spans) -> Option<Value> {
+    fn value(&mut self, value: &DeValue<'_>, spans: &mut Spans) -> Option<Value> {
         let tag = Tag::Default;
         Some(match value {
             DeValue::String(text) => Value::String(tag, text.to_string()),
             DeValue::Boolean(word) => Value::Bool(tag, *word),
             DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
                 Ok(number) => Value::Num(tag, Num::I64(number)),
-                Err(_) => return self.odd(key, spans, "a number that is too large", "at most 64 bits"),
+                Err(_) => return self.odd(spans, "a number that is too large", "at most 64 bits"),
             },
             DeValue::Float(number) => match number.as_str().parse::<f64>() {
                 Ok(number) if number.is_finite() => Value::Num(tag, Num::F64(number)),
-                _ => return self.odd(key, spans, "a number without an end", "a finite number"),
+                _ => return self.odd(spans, "a number without an end", "a finite number"),
             },
             DeValue::Datetime(_) => {
-                return self.odd(key, spans, "a date without quotes", "a string in quotes");
+                return self.odd(spans, "a date without quotes", "a string in quotes");
             }
             DeValue::Array(items) => {
                 let mut list = Vec::with_capacity(items.len());
                 for item in items.iter() {
                     let mut below = Spans { key: item.span(), value: item.span(), ..Spans::default() };
-                    list.extend(self.value(key, item.get_ref(), &mut below));
+                    list.extend(self.value(item.get_ref(), &mut below));
                     spans.list.push(below);
                 }
                 Value::Array(tag, list)
@@ -134,26 +137,37 @@ impl Reader<'_> {
         })
     }
 
-    fn odd(&mut self, key: &str, spans: &Spans, found: &str, wanted: &str) -> Option<Value> {
+    fn odd(&mut self, spans: &Spans, found: &str, wanted: &str) -> Option<Value> {
+        let key = self.path.join(".");
         self.tell(spans.value.clone(), key, found.to_owned(), wanted.to_owned());
         None
     }
 
-    /// A mistake in the TOML itself. The parser's texts are `what, expected what`.
+    /// A mistake in the TOML itself. The parser's texts are `what, expected what`; the usual ones
+    /// are said in plainer words.
     fn broken(&mut self, error: &Error) {
         let message = error.message().replace('\n', " ");
-        let (found, wanted) = match message.split_once(", expected ") {
-            Some((found, wanted)) => (found.to_owned(), wanted.to_owned()),
-            None => (message, "each key once, and TOML".to_owned()),
+        let (found, wanted) = match message.as_str() {
+            "duplicate key" => ("a key or section that stands above already", "each key and section once"),
+            "string values must be quoted, expected literal string" => {
+                ("no value of TOML", "a string in quotes, a number, true, false, a list or a table")
+            }
+            text if text.starts_with("invalid basic string")
+                || text.starts_with("invalid literal string") =>
+            {
+                ("a string that does not end as it began, or with a wrong \\ in it", "a string in quotes")
+            }
+            text => text.split_once(", expected ").unwrap_or((text, "TOML")),
         };
+        let (found, wanted) = (found.to_owned(), wanted.to_owned());
         // The end of a line is shown as its last character: a caret on nothing helps nobody.
         let span = error.span().unwrap_or(0..0);
         let start = span.start.min(self.text.len());
-        self.tell(start..span.end.clamp(start, self.text.len()), "", format!("broken TOML: {found}"), wanted);
+        self.tell(start..span.end.clamp(start, self.text.len()), String::new(), found, wanted);
     }
 
-    fn tell(&mut self, span: Range<usize>, key: &str, found: String, wanted: String) {
+    fn tell(&mut self, span: Range<usize>, key: String, found: String, wanted: String) {
         let place = Place::File { name: self.name.clone(), span };
-        self.problems.push(Problem { severity: Severity::Error, place, key: key.to_owned(), found, wanted });
+        self.problems.push(Problem { severity: Severity::Error, place, key, found, wanted });
     }
 }

@@ -70,7 +70,13 @@ pub fn line(problem: &Problem, texts: &Texts) -> String {
     if problem.severity == Severity::Warning {
         line.push_str("warning: ");
     }
-    line + &title(problem) + ", wanted " + &mask::address(&problem.wanted)
+    line + &title(problem) + ", " + &wanted(problem)
+}
+
+/// `wanted X`; a question (`did you mean …?`) stands as it is.
+fn wanted(problem: &Problem) -> String {
+    let wanted = mask::address(&problem.wanted);
+    if wanted.starts_with("did you mean ") { wanted } else { format!("wanted {wanted}") }
 }
 
 fn title(problem: &Problem) -> String {
@@ -113,7 +119,7 @@ fn picture(problem: &Problem, texts: &Texts, width: usize, colour: bool) -> Opti
             Severity::Error => miette::Severity::Error,
             Severity::Warning => miette::Severity::Warning,
         })
-        .with_help(format!("wanted {}", mask::address(&problem.wanted)))
+        .with_help(wanted(problem))
         .with_label(LabeledSpan::new_with_span(None, span));
     let report = miette::Report::new(diagnostic).with_source_code(NamedSource::new(name, text.to_string()));
     let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };

@@ -76,8 +76,7 @@ fn variables_go_over_files_and_stay_text() {
 
 #[test]
 fn a_table_is_shown_where_a_file_writes_it_even_below_variables() {
-    let loaded =
-        load(&["[accounts.live]\norg = 'acme'\n"], &[("ROOMCAST__ACCOUNTS__LIVE__APP", "live")]);
+    let loaded = load(&["[accounts.live]\norg = 'acme'\n"], &[("ROOMCAST__ACCOUNTS__LIVE__APP", "live")]);
     let node = loaded.node(&["accounts", "live"]).unwrap();
     assert!(matches!(&node.key_place, Place::File { .. }), "{:?}", node.key_place);
     assert_eq!(written(&loaded, node), "0:[accounts.live]");
@@ -110,10 +109,8 @@ fn files_that_cannot_be_read_are_all_told() {
 
 #[test]
 fn a_picture_shows_the_place_and_no_secret_beside_it() {
-    let loaded = load(
-        &["[accounts.live]\nclient_secret = 'hunter2'\ntimeout = 5\npassword = 'hunter2'\n"],
-        &[],
-    );
+    let loaded =
+        load(&["[accounts.live]\nclient_secret = 'hunter2'\ntimeout = 5\npassword = 'hunter2'\n"], &[]);
     let node = loaded.node(&["accounts", "live", "timeout"]).unwrap();
     let problem = roomcast::core::section::Problem {
         severity: roomcast::core::section::Severity::Error,

@@ -4,14 +4,14 @@
 //! `#: NAME=value` at a fixture's head are environment variables; `#+ NAME` is a file given before
 //! it. `UPDATE_GOLDEN=1 cargo test --test config` writes the texts anew: read the difference.
 
+mod commands;
 mod fakes;
 mod layers;
 
 use std::path::{Path, PathBuf};
 
-use roomcast::app::{self, App};
+use roomcast::app;
 use roomcast::config::{self, Loaded, render};
-use roomcast::core::section::Problem;
 
 const FIXTURES: &str = "tests/fixtures/config";
 
@@ -56,11 +56,6 @@ fn loaded(text: &str) -> Loaded {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     config::load(&[file.path().to_owned()], std::iter::empty()).unwrap()
-}
-
-/// What the fakes make of a config.
-fn built(loaded: &Loaded) -> Result<App, Vec<Problem>> {
-    app::build_with(loaded, &open_secret, fakes::PARTS)
 }
 
 #[test]
