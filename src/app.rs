@@ -216,11 +216,15 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
         .zip(accounts)
         .map(|(name, provider)| Some(Account { name: name.clone(), provider: provider? }))
         .collect();
+    // A source whose topics are a pattern must know every dead-letter topic of the config.
+    let letters: Vec<String> =
+        brokers.iter().flatten().map(|broker| broker.dead_letter().to_owned()).collect();
     let sources: Option<Vec<SourceConfig>> = source_names
         .iter()
         .zip(brokers)
         .map(|(name, broker)| {
-            let broker = broker?;
+            let mut broker = broker?;
+            broker.avoid(&letters);
             let limits = limits.of_source(broker.max_held_records());
             Some(SourceConfig { name: name.clone(), broker, limits })
         })
