@@ -81,7 +81,7 @@ fn child<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
     }
 }
 
-fn children<'a>(node: Option<&'a Node>) -> impl Iterator<Item = (&'a str, &'a Node)> {
+fn children(node: Option<&Node>) -> impl Iterator<Item = (&str, &Node)> {
     let table = match node.map(|node| &node.value) {
         Some(Value::Table(table)) => Some(table),
         _ => None,

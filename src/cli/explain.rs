@@ -15,7 +15,7 @@ use super::{Cli, Error, output, requests};
 use crate::app::{self, App};
 use crate::config::Loaded;
 use crate::core::letter::Names;
-use crate::core::model::{Epoch, Origin, PartitionId, Plan, Record, RecordId, SourceId};
+use crate::core::model::{DropReason, Epoch, Origin, PartitionId, Plan, Record, RecordId, SourceId};
 use crate::core::provider::Stamp;
 use crate::core::section::Value;
 
@@ -148,7 +148,7 @@ impl Told<'_> {
             "topic": self.topic,
             "route": route.map(|route| &route.name),
             "routes": tried,
-            "dropped": self.plan.dropped.map(|reason| reason.word()),
+            "dropped": self.plan.dropped.map(DropReason::word),
             "letters": self.plan.failures.iter().map(letter).collect::<Vec<_>>(),
             "requests": self.requests.iter().map(requests::Request::json).collect::<Vec<_>>(),
         })

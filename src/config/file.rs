@@ -96,7 +96,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn table(&mut self, table: &DeTable<'_>, spans: &mut Spans) -> Dict {
         let mut dict = Dict::new();
-        for (key, value) in table.iter() {
+        for (key, value) in table {
             let mut below = Spans { key: key.span(), value: value.span(), ..Spans::default() };
             self.path.push(key.get_ref().to_string());
             if let Some(read) = self.value(value.get_ref(), &mut below) {
@@ -126,7 +126,7 @@ impl Reader<'_> {
             }
             DeValue::Array(items) => {
                 let mut list = Vec::with_capacity(items.len());
-                for item in items.iter() {
+                for item in items {
                     let mut below = Spans { key: item.span(), value: item.span(), ..Spans::default() };
                     list.extend(self.value(item.get_ref(), &mut below));
                     spans.list.push(below);

@@ -4,6 +4,7 @@
 //! `#: NAME=value` at a fixture's head are environment variables; `#+ NAME` is a file given before
 //! it. `UPDATE_GOLDEN=1 cargo test --test config` writes the texts anew: read the difference.
 
+mod binary;
 mod commands;
 mod fakes;
 mod layers;
