@@ -1,6 +1,9 @@
 //! roomcast brings events from Kafka and NATS JetStream into the chatrooms of IM providers.
 
+pub mod admin;
 pub mod broker;
 pub mod clock;
 pub mod core;
+pub mod driver;
 pub mod http;
+pub mod telemetry;
