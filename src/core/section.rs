@@ -396,7 +396,7 @@ impl<'a> Section<'a> {
             let path = format!("{}[{index}]", self.full_key(key));
             match &item.value {
                 Value::Table(table) => {
-                    sections.push(Section::new(&path, table, item.place.clone(), self.report))
+                    sections.push(Section::new(&path, table, item.place.clone(), self.report));
                 }
                 _ => drop(self.mismatch::<()>(key, item, "a table")),
             }
