@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 pub use self::handle::{Handle, Report, SourceReport, SourceState};
 pub use self::stats::{AccountStats, BOUNDS_MS, Histogram, OUTCOMES};
 
-use self::counts::Counts;
+use self::counts::{Counts, Used};
 use self::handle::{Pulse, Request};
 use self::letters::Desk;
 use self::stats::GateLog;
@@ -79,7 +79,7 @@ pub struct AccountParts {
     /// What makes them.
     pub client: Arc<http::Client>,
     /// The source beside whose letters the account's calls of the day are counted: the first, by
-    /// name, that feeds it. `None`: nothing is written, and the count does not outlive the process.
+    /// name, that feeds it. `None`: nothing is written, and the counts do not outlive the process.
     pub counted_by: Option<SourceId>,
 }
 
@@ -206,8 +206,11 @@ impl Driver {
         let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut timer_at = Mono(0);
         let mut inbox_open = true;
+        let mut now = self.clock.now();
+        let uncounted = self.counts.without_table(now.wall);
+        self.restore(&uncounted, now);
         loop {
-            let wake = self.wake();
+            let wake = self.wake(now);
             if wake != timer_at {
                 timer_at = wake;
                 if let Some(at) = self.clock.instant(wake) {
@@ -222,13 +225,15 @@ impl Driver {
                 () = &mut timer => timer_at = Mono(u64::MAX),
             }
             // Whatever ended the wait, what else is there joins this turn, so that none starves.
-            while arrivals.len() < BATCH && let Ok(arrival) = self.inbox.try_recv() {
+            while arrivals.len() < BATCH
+                && let Ok(arrival) = self.inbox.try_recv()
+            {
                 arrivals.push(arrival);
             }
             while let Ok(request) = self.requests.try_recv() {
                 self.handle_request(request);
             }
-            let now = self.clock.now();
+            now = self.clock.now();
             for reply in replies.drain(..) {
                 self.handle_reply(reply, now);
                 self.do_effects(now);
@@ -248,12 +253,12 @@ impl Driver {
     }
 
     /// When the loop turns at the latest.
-    fn wake(&self) -> Mono {
+    fn wake(&mut self, now: Now) -> Mono {
         let end = match self.phase {
             Phase::Running => self.next_tick,
             Phase::Draining(until) | Phase::Stopping { until, .. } => self.next_tick.min(until),
         };
-        self.scheduler.poll_wake().map_or(end, |wake| wake.min(end))
+        self.scheduler.poll_wake(now).map_or(end, |wake| wake.min(end))
     }
 
     /// What is done once a second: the pulse that liveness rests on, and a look at the gates.
@@ -302,6 +307,13 @@ impl Driver {
         }
     }
 
+    /// Tells the scheduler what was used of quotas by the day. Nothing is sent on such a path before.
+    fn restore(&mut self, used: &[Used], now: Now) {
+        for Used { account, path, utc_day, calls, last } in used.iter().copied() {
+            self.scheduler.restore_count(account, path, utc_day, calls, last, now);
+        }
+    }
+
     fn handle_request(&mut self, request: Request) {
         let now = self.clock.now();
         match request {
@@ -311,7 +323,7 @@ impl Driver {
             }
             Request::Stop if self.phase == Phase::Running => {
                 info!(within = ?self.drain_timeout, "stopping: nothing new is sent, calls and letters may land");
-                self.scheduler.stop(now);
+                self.scheduler.stop();
                 self.tell_all(&Command::Intake(false));
                 self.phase = Phase::Draining(now.mono + self.drain_timeout);
             }
@@ -351,7 +363,7 @@ impl Driver {
                 let of = self.source(source);
                 info!(source = %of.name, partitions = partitions.len(), "partitions assigned");
                 of.partitions.extend(partitions.into_iter().map(|(id, epoch, name)| (id, (epoch, name))));
-                self.scheduler.handle_assigned(source, &epochs, now);
+                self.scheduler.handle_assigned(source, &epochs);
             }
             Arrival::Revoking { source, partitions } => {
                 self.forget(source, &partitions);
@@ -431,9 +443,8 @@ impl Driver {
                 of.desk.not_written(&of.name, &error, now.mono);
             }
             Reply::Loaded { source, rows } => {
-                for (account, path, utc_day, calls) in self.counts.loaded(source, &rows, now.wall) {
-                    self.scheduler.restore_count(account, path, utc_day, calls, now);
-                }
+                let used = self.counts.loaded(source, &rows, now.wall);
+                self.restore(&used, now);
             }
             Reply::Counted { account, path } => self.scheduler.handle_counted(account, path, now),
             Reply::SourceEnded { source, result } => self.handle_source_end(source, result, now),
@@ -445,7 +456,8 @@ impl Driver {
     fn handle_source_end(&mut self, source: SourceId, result: Result<(), String>, now: Now) {
         let running = self.phase == Phase::Running;
         let of = self.source(source);
-        let held: Vec<_> = std::mem::take(&mut of.partitions).into_iter().map(|(id, (epoch, _))| (id, epoch)).collect();
+        let held: Vec<_> =
+            std::mem::take(&mut of.partitions).into_iter().map(|(id, (epoch, _))| (id, epoch)).collect();
         of.report.state = SourceState::Ended(match (result, running) {
             (Err(why), _) => {
                 error!(source = %of.name, why, "the source has ended");
@@ -483,7 +495,7 @@ impl Driver {
                     self.source(letter.record.id.source).desk.write(burial, *letter, names, clock, answer_to);
                 }
                 Effect::Count { account, path, utc_day, calls } => {
-                    self.counts.write(account, path, utc_day, calls);
+                    self.counts.write(account, path, utc_day, calls, now.wall);
                 }
                 Effect::Settle(record) => self.tell(record.source, Command::Settle(record)),
                 Effect::Released(source, partition, epoch) => {

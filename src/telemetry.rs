@@ -106,7 +106,10 @@ mod tests {
         let text = logged(true);
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&line["level"], &line["account"], &line["calls"]), (&"INFO".into(), &"live".into(), &3.into()));
+        assert_eq!(
+            (&line["level"], &line["account"], &line["calls"]),
+            (&"INFO".into(), &"live".into(), &3.into())
+        );
         assert_eq!(line["message"], "gate open again");
     }
 

@@ -43,10 +43,9 @@ impl IntoResponse for Refusal {
                 "the Host header is neither an IP address nor localhost; use one, or show the admin token\n",
             ),
             Self::CrossSite => (StatusCode::FORBIDDEN, "requests from other sites are refused\n"),
-            Self::Token => (
-                StatusCode::UNAUTHORIZED,
-                "this needs the admin token: `Authorization: Bearer TOKEN`\n",
-            ),
+            Self::Token => {
+                (StatusCode::UNAUTHORIZED, "this needs the admin token: `Authorization: Bearer TOKEN`\n")
+            }
         };
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
         match self {
@@ -88,7 +87,8 @@ impl Guard {
     /// Whether the request shows the token. The time it takes tells the token's length at most.
     fn knows(&self, headers: &HeaderMap) -> bool {
         let shown = text(headers, header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        let (shown, token) = (shown.unwrap_or_default().trim().as_bytes(), self.token.expose_secret().as_bytes());
+        let (shown, token) =
+            (shown.unwrap_or_default().trim().as_bytes(), self.token.expose_secret().as_bytes());
         let different = shown.iter().zip(token).fold(0, |sum, (a, b)| sum | (a ^ b));
         !token.is_empty() && shown.len() == token.len() && different == 0
     }
@@ -151,7 +151,11 @@ mod tests {
         let host = ("host", "10.1.2.3:9600");
         assert_eq!(judge(false, STATUS, &[host]), Err(Refusal::Token));
         for wrong in ["Bearer s3cre", "Bearer s3crets", "Bearer ", "Basic s3cret", "s3cret"] {
-            assert_eq!(judge(false, STATUS, &[host, ("authorization", wrong)]), Err(Refusal::Token), "{wrong}");
+            assert_eq!(
+                judge(false, STATUS, &[host, ("authorization", wrong)]),
+                Err(Refusal::Token),
+                "{wrong}"
+            );
         }
         assert_eq!(judge(false, STATUS, &[host, ("authorization", "Bearer s3cret")]), Ok(()));
         for path in OPEN {

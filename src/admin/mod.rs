@@ -72,7 +72,8 @@ pub async fn serve(settings: Settings, view: View) -> anyhow::Result<Serving> {
         Some(address) => Some(bind(address, "probes").await?),
         None => None,
     };
-    let mut serving = Serving { listen, probes: probes.as_ref().map(|(_, address)| *address), tasks: Vec::new() };
+    let mut serving =
+        Serving { listen, probes: probes.as_ref().map(|(_, address)| *address), tasks: Vec::new() };
     let everything = probe_routes()
         .merge(Router::new().route("/api/status", get(api_status)))
         .with_state(view.clone())
@@ -100,14 +101,19 @@ fn spawn(listener: TcpListener, router: Router) -> JoinHandle<()> {
 }
 
 fn probe_routes() -> Router<View> {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics_text))
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_text))
 }
 
 /// 200 while the loops turn.
 async fn livez(State(view): State<View>) -> (StatusCode, &'static str) {
     match view.handle.is_live() {
         true => (StatusCode::OK, "the loops turn\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn, or a source has ended by itself\n"),
+        false => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn, or a source has ended by itself\n")
+        }
     }
 }
 

@@ -32,7 +32,10 @@ impl MadeToken {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let written = options.open(&path).and_then(|mut file| writeln!(file, "{text}"));
         written.with_context(|| {
-            format!("the admin token cannot be written to {}; name one with `admin.token_file`", path.display())
+            format!(
+                "the admin token cannot be written to {}; name one with `admin.token_file`",
+                path.display()
+            )
         })?;
         Ok(Self { token: text.into(), path })
     }

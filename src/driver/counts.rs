@@ -1,9 +1,10 @@
 //! Calls of a UTC day, kept in the table beside a source's letters, so that a restart does not
 //! forget what was sent.
 //!
-//! Each process writes rows of its own (`count/<account>/<path>/<utc day>/<holder>`), before the
-//! call that they count; the sum over the holders is what the account has used. Rows are read once,
-//! at the start; until then a count waits, and with it its call.
+//! Each process writes rows of its own, before the calls that they count:
+//! `count/<account>/<path>/<utc day>/<holder>` = `{"calls":3,"last":1769903999123}` (milliseconds
+//! since 1970). The sum over the holders is what the account has used. Rows are read once, at the
+//! start, for as long as it takes; the scheduler sends nothing on such a path before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::AccountParts;
@@ -25,13 +27,15 @@ use crate::core::time::Wall;
 /// The first word of every row of this file.
 const PREFIX: &str = "count";
 
-/// One count that waits to be written.
-#[derive(Clone, Copy)]
-struct Count {
-    account: AccountId,
-    path: Path,
-    utc_day: i64,
-    calls: u32,
+/// What was used of a quota by the day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Used {
+    pub(super) account: AccountId,
+    pub(super) path: Path,
+    pub(super) utc_day: i64,
+    pub(super) calls: u32,
+    /// When the last call was counted.
+    pub(super) last: Option<Wall>,
 }
 
 /// The counts of all accounts.
@@ -39,19 +43,17 @@ pub(super) struct Counts {
     /// This process, in the names of its rows.
     holder: String,
     accounts: Vec<Counted>,
-    /// Counts whose table was not read yet.
-    waiting: Vec<Count>,
-    /// What earlier processes have used, by account, path and day: the scheduler's numbers have it
-    /// in them, this process's rows have not.
+    /// What earlier processes have used: the scheduler's numbers have it in them, this process's
+    /// rows have not.
     earlier: BTreeMap<(AccountId, Path, i64), u32>,
     answer_to: UnboundedSender<Reply>,
 }
 
 struct Counted {
     name: Arc<str>,
-    source: Option<SourceId>,
-    table: Option<Arc<dyn Table>>,
-    loaded: bool,
+    /// Paths that have a quota by the day.
+    paths: Vec<Path>,
+    table: Option<(SourceId, Arc<dyn Table>)>,
 }
 
 impl Counts {
@@ -63,98 +65,104 @@ impl Counts {
         answer_to: UnboundedSender<Reply>,
     ) -> Self {
         let mut needed = BTreeMap::new();
-        let accounts = accounts
-            .iter()
-            .enumerate()
-            .map(|(n, account)| {
-                let by_day = account.provider.limits().paths.iter().any(|path| path.calls_per_day.is_some());
-                let source = account.counted_by.filter(|_| by_day);
-                let table = source.and_then(|source| tables.get(usize::from(source.0)).cloned());
-                if let (Some(source), Some(table)) = (source, &table) {
-                    needed.insert(source, table.clone());
-                }
-                let name = names.accounts.get(n).cloned().unwrap_or_else(|| Arc::from("?"));
-                Counted { name, source, table, loaded: false }
-            })
-            .collect();
+        let mut counted = Vec::new();
+        for (n, account) in accounts.iter().enumerate() {
+            let limits = account.provider.limits();
+            let by_day = |path: &Path| limits.paths[*path as usize].calls_per_day.is_some();
+            let paths: Vec<Path> = Path::ALL.into_iter().filter(by_day).collect();
+            let table = account.counted_by.filter(|_| !paths.is_empty()).and_then(|source| {
+                let table = tables.get(usize::from(source.0))?.clone();
+                needed.insert(source, table.clone());
+                Some((source, table))
+            });
+            let name = names.accounts.get(n).cloned().unwrap_or_else(|| Arc::from("?"));
+            counted.push(Counted { name, paths, table });
+        }
         for (source, table) in needed {
             load(source, table, answer_to.clone());
         }
         let holder = Uuid::new_v4().simple().to_string();
-        Self { holder, accounts, waiting: Vec::new(), earlier: BTreeMap::new(), answer_to }
+        Self { holder, accounts: counted, earlier: BTreeMap::new(), answer_to }
     }
 
-    /// Takes the rows of a table in and returns what was used today: account, path, day, calls.
-    /// Counts that waited for it are written.
-    pub(super) fn loaded(
-        &mut self,
-        source: SourceId,
-        rows: &[(String, Bytes)],
-        now: Wall,
-    ) -> Vec<(AccountId, Path, i64, u32)> {
-        let mut used = BTreeMap::new();
-        for (key, value) in rows {
-            let Some((account, path, utc_day)) = self.read_key(key, source) else { continue };
-            let calls = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u32>().ok());
-            if utc_day == now.utc_day()
-                && let Some(calls) = calls
-            {
-                let sum: &mut u32 = used.entry((account, path, utc_day)).or_default();
-                *sum = sum.saturating_add(calls);
+    /// What is known at once: nothing was used on paths that no table counts.
+    pub(super) fn without_table(&self, now: Wall) -> Vec<Used> {
+        self.unused(None, now)
+    }
+
+    /// Nothing used today, for every counted path of the accounts of one source (or of none).
+    fn unused(&self, source: Option<SourceId>, now: Wall) -> Vec<Used> {
+        let mut unused = Vec::new();
+        for (account, id) in self.accounts.iter().zip(0..) {
+            if account.table.as_ref().map(|(source, _)| *source) == source {
+                let none = |path: &Path| Used {
+                    account: AccountId(id),
+                    path: *path,
+                    utc_day: now.utc_day(),
+                    calls: 0,
+                    last: None,
+                };
+                unused.extend(account.paths.iter().map(none));
             }
         }
-        for account in self.accounts.iter_mut().filter(|account| account.source == Some(source)) {
-            account.loaded = true;
+        unused
+    }
+
+    /// Takes the rows of a table in: what was used of every path that it counts, on the last day
+    /// that it was used. The scheduler knows what yesterday's last calls mean for today.
+    pub(super) fn loaded(&mut self, source: SourceId, rows: &[(String, Bytes)], now: Wall) -> Vec<Used> {
+        let mut all = self.unused(Some(source), now);
+        for used in &mut all {
+            let found: Vec<_> =
+                rows.iter().filter_map(|(key, value)| self.read_row(key, value, used)).collect();
+            let Some(day) = found.iter().map(|(day, _, _)| *day).max() else { continue };
+            used.utc_day = day;
+            for (_, calls, last) in found.into_iter().filter(|(other, _, _)| *other == day) {
+                used.calls = used.calls.saturating_add(calls);
+                used.last = used.last.max(Some(last));
+            }
+            self.earlier.insert((used.account, used.path, day), used.calls);
         }
-        // Those that waited were counted without what came before; so are the rows.
-        for count in std::mem::take(&mut self.waiting) {
-            self.write(count.account, count.path, count.utc_day, count.calls);
+        debug!(source = source.0, ?all, "counts of the day read");
+        all
+    }
+
+    /// Day, calls and time of a row, when it counts this account and path.
+    fn read_row(&self, key: &str, value: &[u8], of: &Used) -> Option<(i64, u32, Wall)> {
+        let name = &self.accounts[usize::from(of.account.0)].name;
+        let mut words = key.split('/');
+        if [words.next()?, words.next()?, words.next()?] != [PREFIX, name, of.path.word()] {
+            return None;
         }
-        self.earlier.extend(used.iter().map(|(key, calls)| (*key, *calls)));
-        used.into_iter().map(|((account, path, utc_day), calls)| (account, path, utc_day, calls)).collect()
+        let day = words.next()?.parse().ok()?;
+        let row: Value = serde_json::from_slice(value).ok()?;
+        let calls = u32::try_from(row.get("calls")?.as_u64()?).unwrap_or(u32::MAX);
+        Some((day, calls, Wall(row.get("last")?.as_i64()?)))
     }
 
     /// Writes how many calls the day has seen, with the one that is about to be made, and answers
     /// when that is confirmed.
-    pub(super) fn write(&mut self, account: AccountId, path: Path, utc_day: i64, calls: u32) {
+    pub(super) fn write(&self, account: AccountId, path: Path, utc_day: i64, calls: u32, now: Wall) {
         let counted = &self.accounts[usize::from(account.0)];
-        let Some(table) = counted.table.clone() else {
-            let _ = self.answer_to.send(Reply::Counted { account, path });
+        let answer_to = self.answer_to.clone();
+        let Some((_, table)) = counted.table.clone() else {
+            let _ = answer_to.send(Reply::Counted { account, path });
             return;
         };
-        if !counted.loaded {
-            self.waiting.push(Count { account, path, utc_day, calls });
-            return;
-        }
-        let own = calls - self.earlier.get(&(account, path, utc_day)).copied().unwrap_or(0).min(calls);
+        let own = calls.saturating_sub(self.earlier.get(&(account, path, utc_day)).copied().unwrap_or(0));
         let key = format!("{PREFIX}/{}/{}/{utc_day}/{}", counted.name, path.word(), self.holder);
-        let (name, answer_to) = (counted.name.clone(), self.answer_to.clone());
+        let value = Bytes::from(json!({ "calls": own, "last": now.0 }).to_string());
         tokio::spawn(async move {
-            let value = Bytes::from(own.to_string());
-            patiently(&format!("the count of account {name}"), || table.put(key.clone(), value.clone())).await;
+            patiently("write the count of the day", || table.put(key.clone(), value.clone())).await;
             let _ = answer_to.send(Reply::Counted { account, path });
         });
-    }
-
-    /// The account, path and day of a row of one of the accounts that this source counts.
-    fn read_key(&self, key: &str, source: SourceId) -> Option<(AccountId, Path, i64)> {
-        let mut words = key.split('/');
-        if words.next() != Some(PREFIX) {
-            return None;
-        }
-        let name = words.next()?;
-        let nth = self.accounts.iter().position(|a| a.source == Some(source) && &*a.name == name)?;
-        let word = words.next()?;
-        let path = Path::ALL.into_iter().find(|path| path.word() == word)?;
-        let day = words.next()?.parse().ok()?;
-        Some((AccountId(u16::try_from(nth).ok()?), path, day))
     }
 }
 
 /// Reads a table for as long as it takes.
 fn load(source: SourceId, table: Arc<dyn Table>, answer_to: UnboundedSender<Reply>) {
     tokio::spawn(async move {
-        let rows = patiently("the state table", || table.load()).await;
+        let rows = patiently("read the counts of the day", || table.load()).await;
         let _ = answer_to.send(Reply::Loaded { source, rows });
     });
 }
@@ -169,7 +177,7 @@ async fn patiently<T, F: Future<Output = Result<T, String>>>(what: &str, attempt
     let result = attempt
         .retry(waits)
         .sleep(tokio::time::sleep)
-        .notify(|error: &String, wait| warn!(what, error, ?wait, "not done, trying again"))
+        .notify(|error: &String, wait| warn!(what, error, ?wait, "not possible now, trying again"))
         .await;
     result.unwrap_or_else(|error| unreachable!("a backoff without an end ended: {error}"))
 }

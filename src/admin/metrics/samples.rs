@@ -301,7 +301,8 @@ fn account_up(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
 }
 
 fn gate_closed(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
-    let causes = [GateCause::Ban, GateCause::Outage, GateCause::Refused, GateCause::DayQuota].map(GateCause::word);
+    let causes =
+        [GateCause::Ban, GateCause::Outage, GateCause::Refused, GateCause::DayQuota].map(GateCause::word);
     for (account, path, snapshot) in scrape.paths() {
         let now = match &snapshot.gate {
             GateState::Open => None,
