@@ -7,6 +7,8 @@
 mod guard;
 pub mod metrics;
 mod status;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 use std::net::SocketAddr;
@@ -64,25 +66,41 @@ impl Drop for Serving {
     }
 }
 
-/// Begins to serve. Fails when an address cannot be listened on.
-pub async fn serve(settings: Settings, view: View) -> anyhow::Result<Serving> {
-    let (main, listen) = bind(settings.listen, "listen").await?;
-    let guard = Arc::new(guard::Guard::new(settings.token, listen.ip().is_loopback()));
+/// Addresses that are listened on already, before there is anything to show.
+#[derive(Debug)]
+pub struct Bound {
+    main: (TcpListener, SocketAddr),
+    probes: Option<(TcpListener, SocketAddr)>,
+    token: SecretString,
+}
+
+/// Takes the addresses, so that one in use is told before anything is started. Fails when an address
+/// cannot be listened on.
+pub async fn listen(settings: Settings) -> anyhow::Result<Bound> {
+    let main = bind(settings.listen, "listen").await?;
     let probes = match settings.probes {
         Some(address) => Some(bind(address, "probes").await?),
         None => None,
     };
-    let mut serving =
-        Serving { listen, probes: probes.as_ref().map(|(_, address)| *address), tasks: Vec::new() };
-    let everything = probe_routes()
-        .merge(Router::new().route("/api/status", get(api_status)))
-        .with_state(view.clone())
-        .layer(middleware::from_fn_with_state(guard, guard::check));
-    serving.tasks.push(spawn(main, everything));
-    if let Some((listener, _)) = probes {
-        serving.tasks.push(spawn(listener, probe_routes().with_state(view)));
+    Ok(Bound { main, probes, token: settings.token })
+}
+
+impl Bound {
+    /// Begins to answer.
+    pub fn serve(self, view: View) -> Serving {
+        let (main, listen) = self.main;
+        let guard = Arc::new(guard::Guard::new(self.token, listen.ip().is_loopback()));
+        let everything = probe_routes()
+            .merge(Router::new().route("/api/status", get(api_status)))
+            .with_state(view.clone())
+            .layer(middleware::from_fn_with_state(guard, guard::check));
+        let mut serving = Serving { listen, probes: None, tasks: vec![spawn(main, everything)] };
+        if let Some((listener, address)) = self.probes {
+            serving.probes = Some(address);
+            serving.tasks.push(spawn(listener, probe_routes().with_state(view)));
+        }
+        serving
     }
-    Ok(serving)
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
