@@ -1,11 +1,12 @@
 //! `roomcast run`: the daemon.
 //!
-//! Starts the sources, the loop and the admin port, and waits for the end: SIGTERM or SIGINT drain,
+//! [`main`] reads the config and begins to log; [`run`] starts the sources, the loop and the admin port, and waits for the end: SIGTERM or SIGINT drain,
 //! a second one ends the process at once. What it is made of was built and checked by `app`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,17 +14,38 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
-use crate::app::{Account, App};
+use crate::app::{self, Account, App};
 use crate::clock::Clock;
 use crate::core::model::SourceId;
 use crate::core::schedule::Scheduler;
 use crate::driver::{AccountParts, Driver, Ended, Handle, Parts};
-use crate::http;
+use crate::{config, http, telemetry};
 
 /// Arrivals that wait for the loop: one batch of a source. More would only hide records from the
 /// bound on what is held.
 const INBOX: usize = 256;
+/// How long the process waits for threads that are in a system call when everything has ended.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Runs the command: secrets are opened, warnings told, and the loop turns until its end.
+///
+/// # Errors
+/// [`Error::Config`] when the config or a secret file is wrong, [`Error::Usage`] for a log filter
+/// that is none, [`Error::Failed`] as [`run`].
+pub fn main(cli: &Cli) -> Result<ExitCode, Error> {
+    let filter = telemetry::init(cli.log_level.as_deref(), cli.log_format);
+    filter.map_err(|error| Error::Usage(format!("{error:#}")))?;
+    let loaded = super::load(cli)?;
+    let app = super::build(&loaded, &app::open_secret)?;
+    output::complain(&config::render::problems(&app.warnings, &loaded.texts, super::look()));
+    let runtime = super::runtime()?;
+    let code = runtime.block_on(run(app));
+    // A name that is being looked up would keep the process for as long as the resolver likes.
+    runtime.shutdown_timeout(LINGER);
+    Ok(code?)
+}
 
 /// Runs until a signal has drained it (exit code 0), or the drain ran out of time or nothing is
 /// left to run (1).
