@@ -8,17 +8,19 @@ pub mod explain;
 pub mod live;
 pub mod output;
 pub mod requests;
+pub mod run;
 pub mod send;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::app::{self, App};
 use crate::config::{self, Loaded, Texts, render};
 use crate::core::section::{OpenSecret, Problem};
+use crate::telemetry;
 
 /// Brings events from Kafka and NATS JetStream into the chatrooms of Easemob and NetEase Yunxin.
 #[derive(Debug, Parser)]
@@ -35,7 +37,7 @@ pub struct Cli {
 
     /// How it is logged; human on a terminal, else json.
     #[arg(long, value_name = "FORMAT", global = true)]
-    pub log_format: Option<LogFormat>,
+    pub log_format: Option<telemetry::Format>,
 
     /// What to do.
     #[command(subcommand)]
@@ -44,6 +46,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  roomcast run -c roomcast.toml                the daemon
   roomcast check -c roomcast.toml              is the config right?
   roomcast check -c roomcast.toml --live       and do the brokers and accounts let us in?
   echo '{\"type\":\"gift.sent\"}' | roomcast explain -c roomcast.toml --key 42
@@ -54,21 +57,14 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the config is wrong.";
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Bring events into chatrooms until a signal ends it: the daemon.
+    Run,
     /// Read and compile all of the config, and say what it amounts to.
     Check(check::Args),
     /// Show what would become of one event, read from stdin: routes tried, exact HTTP requests.
     Explain(explain::Args),
     /// Send one text to one room now, and show the provider's answer.
     Send(send::Args),
-}
-
-/// How logs look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for people.
-    Human,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Why a command ended without its result.
@@ -112,6 +108,7 @@ pub fn main(cli: &Cli) -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<ExitCode, Error> {
     match &cli.command {
+        Command::Run => run::main(cli),
         Command::Check(args) => check::run(cli, args),
         Command::Explain(args) => explain::run(cli, args),
         Command::Send(args) => send::run(cli, args),

@@ -6,17 +6,37 @@
 //! was given: it asks sources to pause before it is full.
 
 pub mod backoff;
+mod finish;
+mod gate;
+mod intake;
+mod lane;
+mod login;
+mod outcome;
+mod pick;
+mod quota;
 pub mod status;
+mod ticket;
+mod verdict;
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use slab::Slab;
 use smallvec::SmallVec;
 
 use self::backoff::Retry;
+use self::gate::Gate;
+use self::lane::Lanes;
+use self::login::Login;
+use self::pick::Turn;
+use self::quota::Quota;
+use self::status::{Fate, GateState, PathSnapshot, Snapshot};
+use self::ticket::Held;
 use super::letter::Letter;
 use super::model::{AccountId, AttemptId, BurialId, Epoch, PartitionId, Path, RecordId, SourceId};
 use super::provider::{Item, Limits, Session};
+use super::time::{Mono, Now};
 
 /// What the scheduler is told once, at the start.
 #[derive(Clone, Debug)]
@@ -163,3 +183,154 @@ pub struct Attempt {
 
 /// The items of one call; one in most calls.
 pub type Items = SmallVec<[Item; 1]>;
+
+/// Decides which message is called out when, and what becomes of it.
+#[derive(Debug)]
+pub struct Scheduler {
+    settings: Settings,
+    rng: fastrand::Rng,
+    held: Held,
+    lanes: Lanes,
+    accounts: Vec<Account>,
+    attempts: Slab<Away>,
+    made: u64,
+    burials: BTreeMap<BurialId, Burial>,
+    buried: u64,
+    /// Jobs by the time at which they are too late.
+    expiries: BTreeSet<(Mono, u32)>,
+    /// Full rooms and the partitions they hold back.
+    full_rooms: BTreeMap<u32, SmallVec<[u32; 2]>>,
+    effects: VecDeque<Effect>,
+    fates: BTreeMap<(Option<AccountId>, Fate), u64>,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Account {
+    login: Login,
+    login_failures: u32,
+    paths: [PathState; 3],
+}
+
+#[derive(Debug)]
+struct PathState {
+    gate: Gate,
+    quota: Quota,
+    turn: Turn,
+    /// Calls of which at least one message was accepted.
+    accepted: u64,
+    calls: u64,
+}
+
+/// A call that has not answered.
+#[derive(Debug)]
+struct Away {
+    id: AttemptId,
+    account: AccountId,
+    path: Path,
+    jobs: SmallVec<[u32; 2]>,
+    session: Option<Arc<Session>>,
+}
+
+/// A letter that is not confirmed.
+#[derive(Debug)]
+struct Burial {
+    record: u32,
+    id: RecordId,
+    account: Option<AccountId>,
+    class: super::model::Class,
+    messages: u64,
+}
+
+impl Scheduler {
+    /// A scheduler that has sent nothing. Every quota slot is taken at first, as long as an earlier
+    /// process may still be counted by the provider.
+    pub fn new(settings: Settings, now: Now) -> Self {
+        let accounts = settings.accounts.iter().map(|account| Account {
+            login: Login::new(account.needs_login, now.mono),
+            login_failures: 0,
+            paths: account.limits.paths.each_ref().map(|quota| PathState {
+                gate: Gate::default(),
+                quota: Quota::new(quota, now.mono),
+                turn: Turn::default(),
+                accepted: 0,
+                calls: 0,
+            }),
+        });
+        Self {
+            accounts: accounts.collect(),
+            rng: fastrand::Rng::with_seed(settings.seed),
+            held: Held::new(&settings.sources),
+            lanes: Lanes::new(settings.accounts.iter().map(|account| &account.limits)),
+            attempts: Slab::new(),
+            made: 0,
+            burials: BTreeMap::new(),
+            buried: 0,
+            expiries: BTreeSet::new(),
+            full_rooms: BTreeMap::new(),
+            effects: VecDeque::new(),
+            fates: BTreeMap::new(),
+            stopped: false,
+            settings,
+        }
+    }
+
+    /// Sends nothing new from now on; calls away and letters still land.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// After [`Scheduler::stop`]: whether nothing is on its way any more.
+    pub fn is_idle(&self) -> bool {
+        self.attempts.is_empty() && self.burials.is_empty() && self.effects.is_empty()
+    }
+
+    /// Calls that have not answered.
+    pub fn calls_away(&self) -> usize {
+        self.attempts.len()
+    }
+
+    /// Everything at one moment, for metrics and status. Walks accounts and partitions, not rooms.
+    pub fn snapshot(&self, now: Now) -> Snapshot {
+        let ids = (0..self.held.sources()).map(SourceId);
+        Snapshot {
+            fates: self.fates.clone(),
+            sources: ids.map(|id| self.held.snapshot(id)).collect(),
+            accounts: self
+                .accounts
+                .iter()
+                .enumerate()
+                .map(|(index, account)| {
+                    Path::ALL.map(|path| self.path_snapshot(index, account, path, now.mono))
+                })
+                .collect(),
+            rooms: self.lanes.rooms(),
+            calls_away: self.attempts.len(),
+            letters_waiting: self.burials.len(),
+        }
+    }
+
+    fn path_snapshot(&self, index: usize, account: &Account, path: Path, now: Mono) -> PathSnapshot {
+        let state = &account.paths[path as usize];
+        let mut gate = state.gate.state(now);
+        if account.login.is_held() && gate == GateState::Open {
+            gate = GateState::LoggingIn;
+        }
+        let mut waiting = self.lanes.waiting(index * Path::ALL.len() + path as usize);
+        if gate != GateState::Open {
+            waiting.gate = std::mem::take(&mut waiting.quota);
+        }
+        PathSnapshot {
+            gate,
+            calls: state.calls,
+            slots: state.quota.calls.limit(),
+            slots_waiting_for_answer: state.quota.calls.away(),
+            slots_cooling: state.quota.calls.cooling(),
+            waiting,
+        }
+    }
+
+    fn count(&mut self, account: Option<AccountId>, fate: Fate, messages: u64) {
+        *self.fates.entry((account, fate)).or_default() += messages;
+    }
+}

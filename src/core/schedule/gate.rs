@@ -1,0 +1,278 @@
+//! The gate of one path: whether its account takes calls at all.
+//!
+//! It closes for a ban, an outage or a run of refusals, and opens again after one probe was
+//! accepted; each failed probe waits longer. It closes for the account's sake only: no message is
+//! ever blamed for what closed a gate.
+
+use std::time::Duration;
+
+use super::backoff::Retry;
+use super::status::{GateCause, GateState};
+use crate::core::model::AttemptId;
+use crate::core::time::Mono;
+
+/// Refusals in a row, without an acceptance, that speak against the account rather than its messages.
+pub const REFUSALS_IN_A_ROW: u32 = 20;
+
+/// Most of the jitter added to a ban: probes of many processes shall not meet.
+const BAN_JITTER_MS: u64 = 250;
+
+/// Whether calls may be made.
+#[derive(Debug, Default)]
+pub struct Gate {
+    state: State,
+    /// Refusals since the last acceptance.
+    refusals: u32,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Open,
+    Closed {
+        why: Why,
+        until: Mono,
+    },
+    Probing {
+        why: Why,
+        probe: AttemptId,
+    },
+}
+
+/// Why it is closed, and how often it was found so.
+#[derive(Clone, Debug)]
+struct Why {
+    cause: GateCause,
+    /// Failed probes so far, plus one.
+    step: u32,
+    text: String,
+}
+
+/// What the gate says to a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Any number of calls.
+    Free,
+    /// One call, as a probe.
+    Probe,
+    /// None.
+    Shut,
+}
+
+/// How an account's failures are waited for: the defaults of `[retry]`, apart from any route's own.
+pub fn account_retry() -> Retry {
+    Retry::default()
+}
+
+impl Gate {
+    /// Whether a call may be made at `now`.
+    pub fn pass(&self, now: Mono) -> Pass {
+        match &self.state {
+            State::Open => Pass::Free,
+            State::Closed { until, .. } if *until <= now => Pass::Probe,
+            State::Closed { .. } | State::Probing { .. } => Pass::Shut,
+        }
+    }
+
+    /// When it may be probed, if that is all it waits for.
+    pub fn opens_at(&self) -> Option<Mono> {
+        match &self.state {
+            State::Closed { until, .. } => Some(*until),
+            State::Open | State::Probing { .. } => None,
+        }
+    }
+
+    /// A probe leaves.
+    pub fn probing(&mut self, probe: AttemptId) {
+        if let State::Closed { why, .. } = &mut self.state {
+            let why = why.clone();
+            self.state = State::Probing { why, probe };
+        }
+    }
+
+    /// A call was accepted. True when that opens the gate: every acceptance ends an outage, only
+    /// the probe ends a ban, because a call sent before the ban may answer after it.
+    pub fn accepted(&mut self, attempt: AttemptId) -> bool {
+        self.refusals = 0;
+        let opens = match &self.state {
+            State::Open => false,
+            State::Closed { why, .. } => why.cause != GateCause::Ban,
+            State::Probing { why, probe } => *probe == attempt || why.cause != GateCause::Ban,
+        };
+        if opens {
+            self.state = State::Open;
+        }
+        opens
+    }
+
+    /// A call was answered by a refusal of its message. Says whether refusals now speak against
+    /// the account, in which case no message is blamed.
+    pub fn refused(&mut self, attempt: AttemptId, text: &str, now: Mono, seed: u64) -> bool {
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals >= REFUSALS_IN_A_ROW {
+            self.close(Some(attempt), GateCause::Refused, Duration::ZERO, text, now, seed);
+            return true;
+        }
+        self.answered(attempt);
+        false
+    }
+
+    /// The provider answered the probe and spoke of its message alone: it takes calls again.
+    pub fn answered(&mut self, attempt: AttemptId) {
+        if matches!(&self.state, State::Probing { probe, .. } if *probe == attempt) {
+            self.state = State::Open;
+        }
+    }
+
+    /// The provider holds the path back for at least `wait`.
+    pub fn banned(&mut self, attempt: AttemptId, wait: Duration, text: &str, now: Mono, seed: u64) {
+        let jitter = Duration::from_millis(seed % (BAN_JITTER_MS + 1));
+        self.close(Some(attempt), GateCause::Ban, wait + jitter, text, now, seed);
+    }
+
+    /// A call failed by the account's fault.
+    pub fn failed(&mut self, attempt: AttemptId, cause: GateCause, text: &str, now: Mono, seed: u64) {
+        self.close(Some(attempt), cause, Duration::ZERO, text, now, seed);
+    }
+
+    /// The probe came back without saying anything about what closed the gate (the session was not
+    /// good): another one may go at once.
+    pub fn unproven(&mut self, attempt: AttemptId, now: Mono) {
+        if let State::Probing { why, probe } = &self.state
+            && *probe == attempt
+        {
+            self.state = State::Closed { why: why.clone(), until: now };
+        }
+    }
+
+    /// Another base URL has not been tried: the probe may go at once.
+    pub fn hurry(&mut self, now: Mono) {
+        if let State::Closed { until, .. } = &mut self.state {
+            *until = now;
+        }
+    }
+
+    /// How many probes have failed in a row, the first failure included; 0 when open.
+    pub fn step(&self) -> u32 {
+        match &self.state {
+            State::Open => 0,
+            State::Closed { why, .. } | State::Probing { why, .. } => why.step,
+        }
+    }
+
+    fn close(
+        &mut self,
+        attempt: Option<AttemptId>,
+        cause: GateCause,
+        least: Duration,
+        text: &str,
+        now: Mono,
+        seed: u64,
+    ) {
+        let (step, standing) = match &self.state {
+            State::Open => (1, None),
+            // A call sent before the gate closed: the same trouble, known already. A ban that it
+            // brings counts from this answer.
+            State::Closed { why, until } => (why.step, Some(*until)),
+            State::Probing { why, probe } if Some(*probe) == attempt => (why.step.saturating_add(1), None),
+            // Another call while one probes: what the probe says decides, except for a ban.
+            State::Probing { why, .. } if cause == GateCause::Ban => (why.step, None),
+            State::Probing { .. } => return,
+        };
+        let until = match standing {
+            Some(until) if cause != GateCause::Ban => until,
+            Some(until) => until.max(now + least),
+            None => now + least.max(account_retry().wait(step, seed)),
+        };
+        let cause = match &self.state {
+            State::Closed { why, .. } if cause != GateCause::Ban => why.cause,
+            _ => cause,
+        };
+        self.state = State::Closed { why: Why { cause, step, text: text.to_owned() }, until };
+    }
+
+    /// For status and metrics.
+    pub fn state(&self, now: Mono) -> GateState {
+        match &self.state {
+            State::Open => GateState::Open,
+            State::Closed { why, until } => {
+                GateState::Closed { cause: why.cause, reopens_in: until.since(now), text: why.text.clone() }
+            }
+            State::Probing { why, .. } => GateState::Probing { cause: why.cause },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(ms: u64) -> Mono {
+        Mono(ms * 1_000_000)
+    }
+
+    const CALL: AttemptId = AttemptId(1);
+    const PROBE: AttemptId = AttemptId(2);
+
+    #[test]
+    fn a_ban_ends_with_one_accepted_probe_and_not_before_its_time() {
+        let mut gate = Gate::default();
+        gate.banned(CALL, Duration::from_secs(10), "416", at(0), 0);
+        assert_eq!(gate.pass(at(9_999)), Pass::Shut);
+        assert!(!gate.accepted(CALL), "a call sent before the ban says nothing about it");
+        assert_eq!(gate.pass(at(10_000)), Pass::Probe);
+        gate.probing(PROBE);
+        assert_eq!(gate.pass(at(60_000)), Pass::Shut, "one probe at a time");
+        assert!(gate.accepted(PROBE));
+        assert_eq!(gate.pass(at(60_000)), Pass::Free);
+    }
+
+    #[test]
+    fn a_ban_counts_from_its_last_answer() {
+        let mut gate = Gate::default();
+        gate.banned(CALL, Duration::from_secs(10), "416", at(0), 0);
+        gate.banned(AttemptId(7), Duration::from_secs(10), "416", at(3_000), 0);
+        assert_eq!(gate.opens_at(), Some(at(13_000)));
+    }
+
+    #[test]
+    fn failed_probes_wait_longer_and_late_failures_do_not() {
+        let mut gate = Gate::default();
+        gate.failed(CALL, GateCause::Outage, "connection refused", at(0), 1);
+        let first = gate.opens_at().unwrap();
+        gate.failed(AttemptId(7), GateCause::Outage, "connection refused", at(10), 1);
+        assert_eq!(gate.opens_at(), Some(first), "a call sent before the gate closed");
+        gate.probing(PROBE);
+        gate.failed(PROBE, GateCause::Outage, "connection refused", first, 1);
+        let second = gate.opens_at().unwrap();
+        assert!(second.since(first) >= Duration::from_millis(500), "{:?}", second.since(first));
+        assert!(gate.accepted(AttemptId(8)), "any acceptance ends an outage");
+    }
+
+    #[test]
+    fn twenty_refusals_in_a_row_close_it_and_one_acceptance_starts_over() {
+        let mut gate = Gate::default();
+        for _ in 0..19 {
+            assert!(!gate.refused(CALL, "no", at(0), 0));
+        }
+        gate.accepted(CALL);
+        for _ in 0..19 {
+            assert!(!gate.refused(CALL, "no", at(0), 0));
+        }
+        assert_eq!(gate.pass(at(0)), Pass::Free);
+        assert!(gate.refused(CALL, "no", at(0), 0));
+        assert_eq!(gate.pass(at(0)), Pass::Shut);
+        gate.probing(PROBE);
+        assert!(gate.refused(PROBE, "no", at(99_000), 0), "a refused probe blames nobody either");
+        assert_eq!(gate.pass(at(99_000)), Pass::Shut);
+    }
+
+    #[test]
+    fn a_probe_whose_message_is_refused_ends_an_outage() {
+        let mut gate = Gate::default();
+        gate.failed(CALL, GateCause::Outage, "time limit", at(0), 0);
+        gate.probing(PROBE);
+        assert!(!gate.refused(PROBE, "bad room", at(5_000), 0));
+        assert_eq!(gate.pass(at(5_000)), Pass::Free);
+    }
+}

@@ -1,0 +1,182 @@
+//! The login of one account: when a session is fetched, and which one calls use.
+//!
+//! One fetch at a time. A session is renewed at half its life, while the old one serves on; a
+//! provider that no longer takes it (401) makes for one fetch at once, and if the new one is not
+//! taken either, that is the account's fault.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::provider::Session;
+use crate::core::time::Mono;
+
+/// The least time between two fetches: providers ban who asks for tokens too often.
+const LEAST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The session of one account.
+#[derive(Debug)]
+pub struct Login {
+    needed: bool,
+    session: Option<Arc<Session>>,
+    fetching: bool,
+    /// When the next fetch may or shall begin; `None`: not of itself.
+    fetch_at: Option<Mono>,
+    fetched: Option<Mono>,
+    /// The session was fetched because the one before was not taken, and nothing was accepted yet.
+    on_trial: bool,
+}
+
+/// Whether calls may use the account.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// With this session, or without one where none is needed.
+    Granted(Option<Arc<Session>>),
+    /// Not before a login.
+    Held,
+}
+
+impl Login {
+    /// An account that needs logins or does not.
+    pub fn new(needed: bool, now: Mono) -> Self {
+        let fetch_at = needed.then_some(now);
+        Self { needed, session: None, fetching: false, fetch_at, fetched: None, on_trial: false }
+    }
+
+    /// What calls may use.
+    pub fn access(&self) -> Access {
+        match (&self.session, self.needed) {
+            (None, true) => Access::Held,
+            (session, _) => Access::Granted(session.clone()),
+        }
+    }
+
+    /// Whether calls may be made.
+    pub fn is_held(&self) -> bool {
+        self.needed && self.session.is_none()
+    }
+
+    /// Whether a fetch shall begin now; says so once.
+    pub fn begin(&mut self, now: Mono) -> bool {
+        let begins = !self.fetching && self.fetch_at.is_some_and(|at| at <= now);
+        if begins {
+            self.fetching = true;
+            self.fetch_at = None;
+            self.fetched = Some(now);
+        }
+        begins
+    }
+
+    /// When [`Login::begin`] is to be asked again.
+    pub fn wake(&self) -> Option<Mono> {
+        self.fetch_at.filter(|_| !self.fetching)
+    }
+
+    /// A session came.
+    pub fn fetched(&mut self, session: Session, now: Mono) {
+        self.fetching = false;
+        self.fetch_at = session.lifetime.map(|life| now + (life / 2).max(LEAST_PAUSE));
+        self.session = Some(Arc::new(session));
+    }
+
+    /// The fetch failed; `wait` is the backoff's.
+    pub fn failed(&mut self, wait: Duration, now: Mono) {
+        self.fetching = false;
+        self.fetch_at = Some(now + wait.max(LEAST_PAUSE));
+    }
+
+    /// A call with this session was accepted.
+    pub fn accepted(&mut self) {
+        self.on_trial = false;
+    }
+
+    /// The provider did not take this session. True when that is the account's fault: the session
+    /// was itself the answer to such a refusal.
+    pub fn unauthorized(&mut self, with: Option<&Arc<Session>>, now: Mono) -> bool {
+        let current = match (&self.session, with) {
+            (Some(current), Some(with)) => Arc::ptr_eq(current, with),
+            (None, None) => !self.needed,
+            _ => false,
+        };
+        if !current {
+            return false;
+        }
+        if !self.needed {
+            return true;
+        }
+        self.session = None;
+        if self.fetching {
+            return self.on_trial;
+        }
+        let again = std::mem::replace(&mut self.on_trial, true);
+        let pause = self.fetched.map_or(now, |at| at + LEAST_PAUSE);
+        // The first refusal of a session is mended at once; a session refused anew waits its time.
+        self.fetch_at = Some(if again { pause.max(now + LEAST_PAUSE) } else { now });
+        again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::SecretString;
+
+    fn at(seconds: u64) -> Mono {
+        Mono(seconds * 1_000_000_000)
+    }
+
+    fn session(seconds: u64) -> Session {
+        Session { token: SecretString::from("t"), lifetime: Some(Duration::from_secs(seconds)) }
+    }
+
+    fn current(login: &Login) -> Arc<Session> {
+        match login.access() {
+            Access::Granted(Some(session)) => session,
+            other => panic!("no session: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_session_is_renewed_at_half_its_life_while_the_old_one_serves() {
+        let mut login = Login::new(true, at(0));
+        assert!(login.is_held() && login.begin(at(0)));
+        assert!(!login.begin(at(1)), "one fetch at a time");
+        login.fetched(session(1_000), at(1));
+        assert_eq!(login.wake(), Some(at(501)));
+        assert!(login.begin(at(501)));
+        assert!(!login.is_held(), "the old session serves on");
+        login.failed(Duration::from_millis(250), at(502));
+        assert_eq!(login.wake(), Some(at(512)));
+        assert!(!login.is_held());
+    }
+
+    #[test]
+    fn a_refused_session_is_fetched_once_and_then_the_account_is_at_fault() {
+        let mut login = Login::new(true, at(0));
+        login.begin(at(0));
+        login.fetched(session(1_000), at(0));
+        let first = current(&login);
+        assert!(!login.unauthorized(Some(&first), at(100)));
+        assert!(!login.unauthorized(Some(&first), at(100)), "a second call with the same old session");
+        assert!(login.begin(at(100)));
+        login.fetched(session(1_000), at(100));
+        assert!(!login.unauthorized(Some(&first), at(101)), "late news of the old session");
+        assert!(!login.is_held());
+        let second = current(&login);
+        assert!(login.unauthorized(Some(&second), at(101)));
+        assert_eq!(login.wake(), Some(at(111)), "tokens are not asked for in a loop");
+    }
+
+    #[test]
+    fn an_accepted_call_proves_a_session() {
+        let mut login = Login::new(true, at(0));
+        login.begin(at(0));
+        login.fetched(session(1_000), at(0));
+        for round in 1..4 {
+            let now = at(round * 100);
+            assert!(!login.unauthorized(Some(&current(&login)), now), "round {round}");
+            assert!(login.begin(now));
+            login.fetched(session(1_000), now);
+            login.accepted();
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Who goes next: the turn of priorities, calls with their company, and the times to wake at.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::gate::Pass;
+use super::lane::path_index;
+use super::login::Access;
+use super::outcome::SLOT_BITS;
+use super::{Attempt, Away, Effect, Items, Scheduler};
+use crate::core::model::{AccountId, AttemptId, Path, Priority};
+use crate::core::provider::{Item, Session};
+use crate::core::time::{Mono, Now};
+
+/// Turns of high, normal and low in one round. Never strict: every priority that waits gets its part.
+const WEIGHTS: [u8; 3] = [8, 3, 1];
+/// Of so many calls one is left to the background, even when others wait: 5 %.
+const BACKGROUND_SHARE: u8 = 20;
+
+/// Whose turn it is among the priorities of one path.
+#[derive(Debug)]
+pub struct Turn {
+    left: [u8; 3],
+    since_background: u8,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self { left: WEIGHTS, since_background: 0 }
+    }
+}
+
+impl Turn {
+    /// The priority to serve, of those that have somebody ready; `None` when none has.
+    fn next(&mut self, ready: impl Fn(Priority) -> bool) -> Option<Priority> {
+        let live = [Priority::High, Priority::Normal, Priority::Low];
+        let background = ready(Priority::Background);
+        let any_live = live.iter().any(|&priority| ready(priority));
+        if background && (!any_live || self.since_background + 1 >= BACKGROUND_SHARE) {
+            self.since_background = 0;
+            return Some(Priority::Background);
+        }
+        if !any_live {
+            return None;
+        }
+        self.since_background = if background { self.since_background + 1 } else { 0 };
+        if !live.iter().any(|&priority| ready(priority) && self.left[priority as usize] > 0) {
+            self.left = WEIGHTS;
+        }
+        let next = live.into_iter().find(|&priority| ready(priority) && self.left[priority as usize] > 0)?;
+        self.left[next as usize] -= 1;
+        Some(next)
+    }
+}
+
+impl Scheduler {
+    /// What is to be done next; `None` when nothing is until the next `handle_*` or
+    /// [`Scheduler::poll_wake`]. Effects come in an order that may be relied on: a record is settled
+    /// after its letters were asked for, a partition is released after its records were settled.
+    pub fn poll_effect(&mut self, now: Now) -> Option<Effect> {
+        if let Some(effect) = self.effects.pop_front() {
+            return Some(effect);
+        }
+        self.lanes.turn(now.mono);
+        self.expire(now.mono);
+        if let Some(effect) = self.effects.pop_front() {
+            return Some(effect);
+        }
+        if self.stopped {
+            return None;
+        }
+        for index in 0..self.accounts.len() {
+            let account = AccountId(u16::try_from(index).expect("an account has a 16-bit id"));
+            if self.accounts[index].login.begin(now.mono) {
+                return Some(Effect::Login(account));
+            }
+            for path in Path::ALL {
+                let effect = self.try_call(account, path, now);
+                if effect.is_some() {
+                    return effect;
+                }
+            }
+        }
+        None
+    }
+
+    /// When [`Scheduler::poll_effect`] is to be asked again if nothing happens before.
+    pub fn poll_wake(&mut self, now: Now) -> Option<Mono> {
+        let mut wake = earliest(self.lanes.wake(), self.expiries.first().map(|&(at, _)| at));
+        if self.stopped {
+            return wake;
+        }
+        for (index, account) in self.accounts.iter_mut().enumerate() {
+            wake = earliest(wake, account.login.wake());
+            for path in Path::ALL {
+                let place = index * Path::ALL.len() + path as usize;
+                if account.login.is_held()
+                    || !Priority::ALL.iter().any(|&priority| self.lanes.has_ready(place, priority))
+                {
+                    continue;
+                }
+                let state = &mut account.paths[path as usize];
+                match state.gate.pass(now.mono) {
+                    Pass::Shut => wake = earliest(wake, state.gate.opens_at()),
+                    Pass::Free | Pass::Probe => {
+                        wake = earliest(wake, state.quota.next_free(now.mono));
+                        if state.quota.day.as_ref().is_some_and(|day| day.is_used_up(now.wall)) {
+                            wake = earliest(wake, Some(now.mono + now.wall.until_next_utc_day()));
+                        }
+                    }
+                }
+            }
+        }
+        wake
+    }
+
+    /// Ends the messages whose time is over and that no call carries.
+    fn expire(&mut self, now: Mono) {
+        while let Some(&(at, job)) = self.expiries.first() {
+            if at > now {
+                return;
+            }
+            self.expiries.pop_first();
+            // One that is away is judged by its answer first.
+            if !self.lanes.job(job).away {
+                self.finish_expired(job, now);
+            }
+        }
+    }
+
+    fn try_call(&mut self, account: AccountId, path: Path, now: Now) -> Option<Effect> {
+        let place = path_index(account, path);
+        let ready = Priority::ALL.map(|priority| self.lanes.has_ready(place, priority));
+        if !ready.contains(&true) {
+            return None;
+        }
+        let state = &mut self.accounts[usize::from(account.0)];
+        let Access::Granted(session) = state.login.access() else { return None };
+        let state = &mut state.paths[path as usize];
+        let pass = state.gate.pass(now.mono);
+        if pass == Pass::Shut {
+            return None;
+        }
+        let most = state.quota.room_for(now.mono);
+        if most == 0 {
+            return None;
+        }
+        if let Some(day) = state.quota.day.as_mut()
+            && !day.granted(now.wall)
+        {
+            let (utc_day, calls) = day.ask(now.wall)?;
+            return Some(Effect::Count { account, path, utc_day, calls });
+        }
+        let mut ready = ready;
+        loop {
+            let state = &mut self.accounts[usize::from(account.0)].paths[path as usize];
+            let priority = state.turn.next(|priority| ready[priority as usize])?;
+            match self.lanes.pop_ready(place, priority, now.mono) {
+                Some(first) => return Some(self.call(first, most, pass, session, now)),
+                // Those that stood there wait for their rooms' pace by now.
+                None => ready[priority as usize] = false,
+            }
+        }
+    }
+
+    /// Makes the call that carries `first` and whatever may go with it.
+    fn call(&mut self, first: u32, most: u32, pass: Pass, session: Option<Arc<Session>>, now: Now) -> Effect {
+        let message = &self.lanes.job(first).message;
+        let (account, path) = (message.account, message.path);
+        let jobs = if pass == Pass::Probe {
+            SmallVec::from_slice(&[first])
+        } else {
+            self.company(first, most, now.mono)
+        };
+        self.lanes.sent(&jobs);
+        let slot = self.attempts.vacant_key();
+        self.made += 1;
+        let id = AttemptId((self.made << SLOT_BITS) | slot as u64);
+        let state = &mut self.accounts[usize::from(account.0)].paths[path as usize];
+        state.quota.take(u32::try_from(jobs.len()).expect("a call carries few messages"));
+        state.calls += 1;
+        if pass == Pass::Probe {
+            state.gate.probing(id);
+        }
+        let accepted = state.accepted;
+        let mut items = Items::new();
+        for &key in &jobs {
+            let job = self.lanes.job_mut(key);
+            if job.tries.attempts == 0 {
+                job.accepted_mark = accepted;
+                job.tries.first = Some(now.wall);
+            }
+            job.tries.attempts += 1;
+            job.tries.last = Some(now.wall);
+            items.push(Item {
+                room: job.message.room.clone(),
+                id: job.message.id,
+                content: Arc::clone(&job.message.content),
+                resend: job.maybe_sent,
+            });
+            let record = self.held.groups[job.group as usize].record;
+            let partition = self.held.partition_of(record);
+            self.held.count_away(partition, true);
+        }
+        self.attempts.insert(Away { id, account, path, jobs, session: session.clone() });
+        Effect::Send(Attempt { id, account, path, items, session })
+    }
+
+    /// The jobs of one call: siblings that head their own ready lanes, or the next ones of the lane.
+    /// Nobody waits for company.
+    fn company(&mut self, first: u32, most: u32, now: Mono) -> SmallVec<[u32; 2]> {
+        let mut jobs = SmallVec::from_slice(&[first]);
+        let job = self.lanes.job(first);
+        let limits = &self.settings.accounts[usize::from(job.message.account.0)].limits;
+        if job.message.path != Path::Room || job.alone {
+            return jobs;
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if limits.rooms_per_call > 1 {
+            let (group, most) = (job.group, most.min(limits.rooms_per_call));
+            for &other in &self.held.groups[group as usize].jobs {
+                if jobs.len() >= most {
+                    break;
+                }
+                if other != first && self.lanes.may_join(other, now) {
+                    jobs.push(other);
+                }
+            }
+        } else {
+            let most = most.min(limits.messages_per_call);
+            let mut last = first;
+            while jobs.len() < most {
+                let Some(next) = self.lanes.behind(last, jobs.len(), now) else { break };
+                jobs.push(next);
+                last = next;
+            }
+        }
+        jobs
+    }
+}
+
+fn earliest(one: Option<Mono>, other: Option<Mono>) -> Option<Mono> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(ready: [bool; 4], calls: usize) -> [usize; 4] {
+        let mut turn = Turn::default();
+        let mut served = [0; 4];
+        for _ in 0..calls {
+            let next = turn.next(|priority| ready[priority as usize]).expect("somebody is ready");
+            served[next as usize] += 1;
+        }
+        served
+    }
+
+    #[test]
+    fn priorities_share_by_weight_and_the_background_gets_a_twentieth() {
+        assert_eq!(shares([true, true, true, false], 1_200), [800, 300, 100, 0]);
+        assert_eq!(shares([false, true, true, false], 400), [0, 300, 100, 0]);
+        assert_eq!(shares([false, false, false, true], 100), [0, 0, 0, 100]);
+        let all = shares([true, true, true, true], 2_000);
+        assert_eq!(all[3], 100, "{all:?}");
+        assert_eq!(Turn::default().next(|_| false), None);
+    }
+}

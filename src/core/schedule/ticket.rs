@@ -1,0 +1,330 @@
+//! Records that are held, and the tickets that keep them: a record is settled when its last message
+//! is finished. Here are also the bounds: what each source holds, and when it is asked to pause.
+//!
+//! A record has one ticket for each group of siblings and one for each letter. A group's failures
+//! are gathered until its last message is finished, so that siblings that failed alike share one
+//! letter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::{Effect, IntakeReason, SourceSettings};
+use crate::core::model::{
+    AccountId, BaseId, Class, Epoch, PartitionId, Record, RecordId, Room, RouteId, SourceId, Tries,
+};
+
+/// A record that is held.
+#[derive(Debug)]
+pub struct HeldRecord {
+    /// The record.
+    pub record: Arc<Record>,
+    /// Tickets not yet punched.
+    pub open: u32,
+    /// Groups of siblings that are not finished.
+    pub groups: SmallVec<[u32; 1]>,
+    /// A message was given up with its partition: the record will not be settled by this process.
+    pub abandoned: bool,
+    partition: u32,
+    weight: usize,
+    prev: u32,
+    next: u32,
+}
+
+/// Messages of one record that share their content.
+#[derive(Debug)]
+pub struct Group {
+    /// The record.
+    pub record: u32,
+    /// Where the messages came from.
+    pub route: RouteId,
+    /// Who sends them.
+    pub account: AccountId,
+    /// Their base id.
+    pub base: BaseId,
+    /// Jobs not finished.
+    pub jobs: SmallVec<[u32; 2]>,
+    /// Rooms that will not get theirs.
+    pub failed: Vec<FailedRoom>,
+}
+
+/// A room that will not get its message.
+#[derive(Debug)]
+pub struct FailedRoom {
+    /// The letter's class.
+    pub class: Class,
+    /// The room; empty for a broadcast.
+    pub room: Room,
+    /// One line for people.
+    pub error: String,
+    /// What was tried.
+    pub tries: Tries,
+}
+
+#[derive(Debug)]
+struct Partition {
+    source: SourceId,
+    id: PartitionId,
+    epoch: Epoch,
+    head: u32,
+    /// Messages away.
+    away: u32,
+    revoking: bool,
+    /// Rooms that are full and hold it back.
+    paused_by: u32,
+}
+
+#[derive(Debug)]
+struct Source {
+    settings: SourceSettings,
+    records: usize,
+    bytes: usize,
+    open: bool,
+    received: u64,
+    settled: u64,
+}
+
+/// All records that are held.
+#[derive(Debug)]
+pub struct Held {
+    /// Records by key.
+    pub records: Slab<HeldRecord>,
+    /// Groups by key.
+    pub groups: Slab<Group>,
+    partitions: Slab<Partition>,
+    by_id: BTreeMap<(SourceId, PartitionId, Epoch), u32>,
+    sources: Vec<Source>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Held {
+    /// Nothing held yet.
+    pub fn new(sources: &[SourceSettings]) -> Self {
+        let sources = sources
+            .iter()
+            .map(|&settings| Source { settings, records: 0, bytes: 0, open: true, received: 0, settled: 0 })
+            .collect();
+        Self {
+            records: Slab::new(),
+            groups: Slab::new(),
+            partitions: Slab::new(),
+            by_id: BTreeMap::new(),
+            sources,
+        }
+    }
+
+    /// A partition is ours under a new epoch.
+    pub fn assign(&mut self, source: SourceId, id: PartitionId, epoch: Epoch) {
+        self.by_id.entry((source, id, epoch)).or_insert_with(|| {
+            let partition =
+                Partition { source, id, epoch, head: NONE, away: 0, revoking: false, paused_by: 0 };
+            key(self.partitions.insert(partition))
+        });
+    }
+
+    /// The key of a partition; `None` when it is not ours under that epoch.
+    pub fn partition(&self, source: SourceId, id: PartitionId, epoch: Epoch) -> Option<u32> {
+        self.by_id.get(&(source, id, epoch)).copied()
+    }
+
+    /// The partition a record came from.
+    pub fn partition_of(&self, record: u32) -> u32 {
+        self.records[record as usize].partition
+    }
+
+    /// A record arrived; `None` when its partition is not ours or is being given up.
+    pub fn hold(
+        &mut self,
+        record: Arc<Record>,
+        contents: usize,
+        effects: &mut impl Extend<Effect>,
+    ) -> Option<u32> {
+        let id = record.id;
+        let partition = self.partition(id.source, id.partition, id.epoch)?;
+        if self.partitions[partition as usize].revoking {
+            return None;
+        }
+        let weight = record.weight() + contents;
+        let head = self.partitions[partition as usize].head;
+        let record = key(self.records.insert(HeldRecord {
+            record,
+            open: 0,
+            groups: SmallVec::new(),
+            abandoned: false,
+            partition,
+            weight,
+            prev: NONE,
+            next: head,
+        }));
+        if head != NONE {
+            self.records[head as usize].prev = record;
+        }
+        self.partitions[partition as usize].head = record;
+        let source = &mut self.sources[usize::from(id.source.0)];
+        source.records += 1;
+        source.bytes += weight;
+        source.received += 1;
+        let full = match (
+            source.records >= source.settings.held_records,
+            source.bytes >= source.settings.held_bytes,
+        ) {
+            (true, _) => Some(IntakeReason::HeldRecords),
+            (false, true) => Some(IntakeReason::HeldBytes),
+            (false, false) => None,
+        };
+        if let (Some(why), true) = (full, source.open) {
+            source.open = false;
+            effects.extend([Effect::Intake { source: id.source, open: false, why }]);
+        }
+        Some(record)
+    }
+
+    /// One ticket of a record is punched. The last one settles it.
+    pub fn punch(&mut self, record: u32, effects: &mut impl Extend<Effect>) {
+        let held = &mut self.records[record as usize];
+        debug_assert!(held.open > 0, "a ticket punched twice");
+        held.open -= 1;
+        if held.open == 0 && !held.abandoned {
+            self.settle(record, effects);
+        }
+    }
+
+    /// A record without tickets is settled.
+    pub fn settle(&mut self, record: u32, effects: &mut impl Extend<Effect>) {
+        let id = self.records[record as usize].record.id;
+        self.sources[usize::from(id.source.0)].settled += 1;
+        effects.extend([Effect::Settle(id)]);
+        self.release(record, effects);
+    }
+
+    /// A record leaves, settled or not.
+    pub fn release(&mut self, record: u32, effects: &mut impl Extend<Effect>) {
+        let held = self.records.remove(record as usize);
+        match held.prev {
+            NONE => self.partitions[held.partition as usize].head = held.next,
+            prev => self.records[prev as usize].next = held.next,
+        }
+        if held.next != NONE {
+            self.records[held.next as usize].prev = held.prev;
+        }
+        let id = held.record.id.source;
+        let source = &mut self.sources[usize::from(id.0)];
+        source.records -= 1;
+        source.bytes -= held.weight;
+        // Half empty before it goes on: a pause throws away what the client has fetched already.
+        let settings = source.settings;
+        if !source.open
+            && source.records <= settings.held_records / 2
+            && source.bytes <= settings.held_bytes / 2
+        {
+            source.open = true;
+            effects.extend([Effect::Intake { source: id, open: true, why: IntakeReason::HeldRecords }]);
+        }
+    }
+
+    /// Keys of all records of a partition.
+    pub fn records_of(&self, partition: u32) -> Vec<u32> {
+        let mut keys = Vec::new();
+        let mut next = self.partitions[partition as usize].head;
+        while next != NONE {
+            keys.push(next);
+            next = self.records[next as usize].next;
+        }
+        keys
+    }
+
+    /// A message of a partition left, or came back and was judged (`false`).
+    pub fn count_away(&mut self, partition: u32, leaves: bool) {
+        let away = &mut self.partitions[partition as usize].away;
+        *away = if leaves { *away + 1 } else { *away - 1 };
+    }
+
+    /// The partition is being given up: it takes no more records.
+    pub fn begin_revoking(&mut self, partition: u32) {
+        self.partitions[partition as usize].revoking = true;
+    }
+
+    /// Whether the partition is being given up.
+    pub fn is_revoking(&self, partition: u32) -> bool {
+        self.partitions[partition as usize].revoking
+    }
+
+    /// A partition under revocation whose calls have all answered is let go.
+    pub fn finish_revoking(&mut self, partition: u32, effects: &mut impl Extend<Effect>) -> bool {
+        let it = &self.partitions[partition as usize];
+        if !it.revoking || it.away > 0 {
+            return false;
+        }
+        effects.extend([Effect::Released(it.source, it.id, it.epoch)]);
+        true
+    }
+
+    /// Forgets a partition that holds no records any more.
+    pub fn forget(&mut self, partition: u32) {
+        let it = self.partitions.remove(partition as usize);
+        debug_assert!(it.head == NONE, "a partition forgotten with records in it");
+        self.by_id.remove(&(it.source, it.id, it.epoch));
+    }
+
+    /// A room of that partition is full (`true`) or has a place again.
+    pub fn pause(&mut self, partition: u32, full: bool, effects: &mut impl Extend<Effect>) {
+        let it = &mut self.partitions[partition as usize];
+        it.paused_by = if full { it.paused_by + 1 } else { it.paused_by - 1 };
+        if it.paused_by == u32::from(full) {
+            effects.extend([Effect::PartitionIntake { source: it.source, partition: it.id, open: !full }]);
+        }
+    }
+
+    /// A new group of siblings of a record.
+    pub fn add_group(&mut self, group: Group) -> u32 {
+        let record = group.record;
+        let group = key(self.groups.insert(group));
+        let held = &mut self.records[record as usize];
+        held.groups.push(group);
+        held.open += 1;
+        group
+    }
+
+    /// A group whose last job is finished.
+    pub fn take_group(&mut self, group: u32) -> Group {
+        let taken = self.groups.remove(group as usize);
+        self.records[taken.record as usize].groups.retain(|other| *other != group);
+        taken
+    }
+
+    /// For status and metrics: received, settled, records held, bytes held, whether it reads,
+    /// partitions paused; of one source.
+    pub fn snapshot(&self, source: SourceId) -> super::status::SourceSnapshot {
+        let it = &self.sources[usize::from(source.0)];
+        super::status::SourceSnapshot {
+            received: it.received,
+            settled: it.settled,
+            held_records: it.records,
+            held_bytes: it.bytes,
+            intake_open: it.open,
+            paused_partitions: self
+                .partitions
+                .iter()
+                .filter(|(_, partition)| partition.source == source && partition.paused_by > 0)
+                .count(),
+        }
+    }
+
+    /// How many sources there are.
+    pub fn sources(&self) -> u16 {
+        u16::try_from(self.sources.len()).expect("a source has a 16-bit id")
+    }
+
+    /// Counts a record that was refused because its partition is not ours.
+    pub fn id_is_held(&self, record: u32, id: RecordId) -> bool {
+        self.records.get(record as usize).is_some_and(|held| held.record.id == id)
+    }
+}
+
+/// Slab keys as they are kept.
+fn key(key: usize) -> u32 {
+    u32::try_from(key).expect("fewer than 2^32 records fit in memory")
+}
