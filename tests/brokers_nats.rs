@@ -8,6 +8,7 @@ mod nats_bed;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use nats_bed::{
     LONG, Running, Server, broker, consumer_info, consumer_until, letter, numbers, publish, text,
 };
@@ -152,7 +153,8 @@ async fn a_finished_message_that_is_redelivered_is_acked_again_and_does_not_arri
     arrived.iter().for_each(|record| source.settle(record));
     server.run();
     let jetstream = server.jetstream().await;
-    consumer_until(&jetstream, |info| info.num_ack_pending == 0 && info.ack_floor.stream_sequence == 20).await;
+    consumer_until(&jetstream, |info| info.num_ack_pending == 0 && info.ack_floor.stream_sequence == 20)
+        .await;
     assert!(source.records_within(seconds(4)).await.is_empty());
     source.stop().await;
 }
@@ -343,8 +345,15 @@ async fn p1_a_letter_exists_exactly_once() {
     let first = stream.get_raw_message(1).await.unwrap();
     assert_eq!(first.subject.as_str(), "MATCH_DLQ.letter.00000000-0000-0000-0000-000000000001");
     assert_eq!(first.payload, Bytes::from_static(b"one"));
-    let rooms: Vec<&str> = first.headers.get_all("Room").map(async_nats::HeaderValue::as_str).collect();
+    // Read as a consumer reads: the client's reading of raw messages keeps one header of a name.
+    let config = async_nats::jetstream::consumer::pull::Config::default();
+    let mut batch =
+        stream.create_consumer(config).await.unwrap().fetch().max_messages(1).messages().await.unwrap();
+    let read = batch.next().await.unwrap().unwrap();
+    let headers = read.headers.clone().unwrap();
+    let rooms: Vec<&str> = headers.get_all("Room").map(async_nats::HeaderValue::as_str).collect();
     assert_eq!(rooms, ["a", "b"]);
+    assert!(headers.get("Nats-Msg-Id").is_none());
     let large = stream.get_raw_message(300).await.unwrap();
     assert!(large.payload.is_empty());
     assert_eq!(large.headers.get("roomcast-truncated").unwrap().as_str(), "match.1.events/0/7");

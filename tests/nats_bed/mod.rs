@@ -167,7 +167,14 @@ impl Running {
         let limits = SourceLimits { held_records: held, held_bytes: 64 << 20 };
         let started = broker(server, more).start(limits, inbox);
         let none = Vec::new;
-        Self { started, inbox: arrivals, statuses: none(), epochs: Vec::new(), lost: Vec::new(), lags: Vec::new() }
+        Self {
+            started,
+            inbox: arrivals,
+            statuses: none(),
+            epochs: Vec::new(),
+            lost: Vec::new(),
+            lags: Vec::new(),
+        }
     }
 
     /// Starts one and waits until it is ready.
@@ -255,7 +262,8 @@ pub async fn publish(jetstream: &context::Context, range: std::ops::Range<u64>) 
 
 /// The numbers published, as they arrived.
 pub fn numbers(records: &[Record]) -> Vec<u64> {
-    let number = |record: &Record| std::str::from_utf8(record.value.as_ref().unwrap()).unwrap().parse().unwrap();
+    let number =
+        |record: &Record| std::str::from_utf8(record.value.as_ref().unwrap()).unwrap().parse().unwrap();
     records.iter().map(number).collect()
 }
 

@@ -63,8 +63,10 @@ impl Bucket {
         let store = self.store().await?;
         let failed =
             |error: &dyn std::error::Error| format!("cannot read bucket {}: {}", self.name, chain(error));
-        // A watch of an empty bucket would wait for its first row.
-        if store.status().await.map_err(|error| failed(&error))?.values() == 0 {
+        // A watch of an empty bucket would wait for its first row. (`Store::status` answers from the
+        // time the bucket was opened.)
+        let info = store.stream.get_info().await.map_err(|error| failed(&error))?;
+        if info.state.messages == 0 {
             return Ok(Vec::new());
         }
         let mut watch = store.watch_with_history(">").await.map_err(|error| failed(&error))?;
