@@ -1,7 +1,7 @@
 //! Config → everything checked and constructed, nothing started.
 //!
 //! [`build`] reads the merged table section by section: each provider and broker parses its own,
-//! the routes theirs, and what concerns several of them is compared in [`crosscheck`]. All problems
+//! the routes theirs, and what concerns several of them is compared in `crosscheck`. All problems
 //! of a config are gathered in one go: an account that could not be made is replaced by a stand-in,
 //! so that the routes behind it are still checked. Nothing here connects, waits or sends. Called by
 //! `cli`: `check` is this without `run`.

@@ -1,7 +1,7 @@
 //! The command line: arguments → a command → an exit code.
 //!
 //! One file a command. Results go to stdout, logs and problems to stderr. A new command is a file, a
-//! variant of [`Command`] and its line in [`dispatch`].
+//! variant of [`Command`] and its line in `dispatch`.
 
 pub mod check;
 pub mod explain;

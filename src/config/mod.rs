@@ -4,7 +4,7 @@
 //! `ROOMCAST__…` variables. figment merges them and remembers by a tag which layer each value came
 //! from; a later file's list replaces an earlier one's whole. figment knows files but no spans, so
 //! each file is parsed once by `toml`, which does, and the winner's tag leads back to the bytes of
-//! that layer ([`file`]). The lowest layer, the defaults, is not a table: each module states its
+//! that layer ([`mod@file`]). The lowest layer, the defaults, is not a table: each module states its
 //! own where it reads its section, so a default cannot drift from the code that uses it.
 //!
 //! Nothing here knows what a key means. Called by `cli`; what the keys mean is `app`'s to find out.

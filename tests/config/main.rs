@@ -44,7 +44,7 @@ fn open_secret(file: &str) -> Result<String, String> {
 fn told(files: &[PathBuf], variables: &[(String, String)]) -> String {
     let (problems, texts) = match config::load(files, variables.iter().cloned()) {
         Err(broken) => (broken.problems, broken.texts),
-        Ok(loaded) => match app::build_with(&loaded, &open_secret, fakes::PARTS) {
+        Ok(loaded) => match app::build(&loaded, &open_secret) {
             Err(problems) => (problems, loaded.texts),
             Ok(app) => (app.warnings, loaded.texts),
         },
