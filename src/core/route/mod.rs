@@ -4,6 +4,8 @@
 //! first route that takes it and renders its messages; it cannot fail, because whatever goes wrong
 //! is a letter or a counted drop.
 
+pub mod filter;
+
 use std::sync::Arc;
 
 use super::model::{AccountId, Plan, Record, SourceId};
