@@ -39,6 +39,8 @@ pub struct Uses {
     pub names: BTreeSet<String>,
     /// Whether `$key` is used.
     pub key: bool,
+    /// Whether `$headers` is used.
+    pub headers: bool,
 }
 
 /// Looks at a parsed filter: what it uses, or why it is refused.
@@ -128,6 +130,7 @@ impl<'t> Checker<'t> {
             Term::Call(name, arguments) => self.call(name, arguments, level)?,
             Term::Var(name) => {
                 self.uses.key |= *name == "$key";
+                self.uses.headers |= *name == "$headers";
                 self.refused(name)?;
                 0
             }

@@ -44,6 +44,7 @@ pub struct Filter {
     text: String,
     code: Code,
     uses_key: bool,
+    uses_headers: bool,
 }
 
 /// How a filter is run: the commonest forms need no interpreter.
@@ -135,6 +136,11 @@ impl Filter {
     /// Whether it looks at `$key`.
     pub fn uses_key(&self) -> bool {
         self.uses_key
+    }
+
+    /// Whether it looks at `$headers`.
+    pub fn uses_headers(&self) -> bool {
+        self.uses_headers
     }
 
     /// What it gives for every event, when that does not depend on the event.
@@ -271,7 +277,7 @@ fn compile(text: &str) -> Result<Filter, Refusal> {
         Some(code) => code,
         None => Code::Jq(Box::new(translate(text, &uses)?)),
     };
-    Ok(Filter { text: text.to_owned(), code, uses_key: uses.key })
+    Ok(Filter { text: text.to_owned(), code, uses_key: uses.key, uses_headers: uses.headers })
 }
 
 /// The second half of jaq: names to functions.
