@@ -10,3 +10,4 @@ pub mod core;
 pub mod driver;
 pub mod http;
 pub mod telemetry;
+pub mod simulator;

@@ -260,7 +260,7 @@ mod tests {
         for offset in 0..3 {
             partitions.slot_mut(id).unwrap().held.as_mut().unwrap().mark.receive(offset);
         }
-        let mut next = |partitions: &mut Partitions| {
+        let next = |partitions: &mut Partitions| {
             partitions.held_mut().next().and_then(|(_, _, held)| held.progress(true, true))
         };
         assert_eq!(next(&mut partitions), None, "nothing is finished");

@@ -31,9 +31,11 @@ pub(super) fn each_header(message: &BorrowedMessage<'_>, mut each: impl FnMut(&s
         }
         // SAFETY: librdkafka ends every header's name with a zero and keeps it as long as the message.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        // SAFETY: a value that is there has `size` bytes and is kept as long as the message.
-        let value =
-            if value.is_null() { &[] } else { unsafe { slice::from_raw_parts(value.cast::<u8>(), size) } };
+        let value = match value.is_null() {
+            true => &[],
+            // SAFETY: a value that is there has `size` bytes and is kept as long as the message.
+            false => unsafe { slice::from_raw_parts(value.cast::<u8>(), size) },
+        };
         each(&name, value);
     }
 }

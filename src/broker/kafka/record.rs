@@ -42,7 +42,7 @@ pub(super) fn record(
 ) -> Record {
     let mut headers = Vec::new();
     raw::each_header(message, |name, value| {
-        headers.push((names.shared(name), Bytes::copy_from_slice(value)))
+        headers.push((names.shared(name), Bytes::copy_from_slice(value)));
     });
     Record {
         id,

@@ -59,8 +59,8 @@ fn read_all(settings: &Settings, topic: &str) -> Result<Vec<(String, Bytes)>, Ka
     let partitions: BTreeSet<i32> = metadata
         .topics()
         .iter()
-        .flat_map(|topic| topic.partitions())
-        .map(|partition| partition.id())
+        .flat_map(rdkafka::metadata::MetadataTopic::partitions)
+        .map(rdkafka::metadata::MetadataPartition::id)
         .collect();
     let mut list = TopicPartitionList::new();
     for partition in &partitions {

@@ -1,0 +1,3 @@
+//! Servers to try roomcast against: the embedded Kafka broker.
+
+pub mod kafka;
