@@ -312,6 +312,41 @@ async fn a_durable_that_is_deleted_is_made_again_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_headers_that_break_the_client_do_not_stop_the_source() {
+    let server = Server::start("");
+    let mut source = Running::ready(&server, 100, &[]).await;
+    let jetstream = server.jetstream().await;
+    publish(&jetstream, 0..5).await;
+    server.publish_raw("match.1.events", b"Room: \xff", "5");
+    publish(&jetstream, 6..9).await;
+    server.publish_raw("match.1.events", b"Room: a\rb", "9");
+    server.publish_raw("match.1.events", b"Ro om: a", "10");
+    publish(&jetstream, 11..15).await;
+    let arrived = source.records(15).await;
+    assert_eq!(numbers(&arrived), (0..15).collect::<Vec<_>>());
+    assert_eq!(arrived[5].header("Room"), Some(&b"\xff"[..]));
+    assert_eq!((arrived[5].key.as_deref(), arrived[5].origin.offset), (Some(&b"1"[..]), 6));
+    assert_eq!(arrived[9].header("Room"), Some(&b"a\rb"[..]));
+    arrived.iter().for_each(|record| source.settle(record));
+    consumer_until(&jetstream, |info| info.num_ack_pending == 0).await;
+    publish(&jetstream, 15..20).await;
+    assert_eq!(numbers(&source.records(5).await), (15..20).collect::<Vec<_>>());
+    assert!(source.lost.is_empty());
+    source.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_nor_when_the_very_first_message_has_them() {
+    let server = Server::start("");
+    let mut source = Running::ready(&server, 100, &[]).await;
+    server.publish_raw("match.1.events", b"Room: \xff", "0");
+    let jetstream = server.jetstream().await;
+    publish(&jetstream, 1..5).await;
+    assert_eq!(numbers(&source.records(5).await), (0..5).collect::<Vec<_>>());
+    source.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn start_from_says_where_a_new_durable_begins() {
     let server = Server::start("");
     Running::ready(&server, 100, &[]).await.stop().await;

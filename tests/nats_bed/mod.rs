@@ -2,8 +2,8 @@
 //! and a publisher. It kills only the processes it started, by their id.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
@@ -99,6 +99,24 @@ impl Server {
 
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Publishes what no client would: a line of headers as it is. Returns once it is stored.
+    pub fn publish_raw(&self, subject: &str, header: &[u8], payload: &str) {
+        let mut block = b"NATS/1.0\r\n".to_vec();
+        block.extend_from_slice(header);
+        block.extend_from_slice(b"\r\n\r\n");
+        let (length, total) = (block.len(), block.len() + payload.len());
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut bytes = b"CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB ack 1\r\n".to_vec();
+        bytes.extend_from_slice(format!("HPUB {subject} ack {length} {total}\r\n").as_bytes());
+        bytes.extend_from_slice(&block);
+        bytes.extend_from_slice(payload.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+        stream.write_all(&bytes).unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        let stored = lines.find(|line| line.as_ref().unwrap().starts_with("{\"stream\""));
+        assert!(stored.is_some(), "the server did not store the message");
     }
 
     /// A JetStream context of our own.

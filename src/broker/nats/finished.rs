@@ -40,6 +40,11 @@ impl Finished {
         self.published.get(&sequence) == Some(&published)
     }
 
+    /// Whether some message of that sequence is finished.
+    pub fn has(&self, sequence: u64) -> bool {
+        self.published.contains_key(&sequence)
+    }
+
     /// Takes note of the server's ack floor.
     pub fn floor(&mut self, sequence: u64, now: Instant) {
         if self.floors.back().is_none_or(|(_, last)| *last < sequence) {

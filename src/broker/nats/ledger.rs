@@ -208,6 +208,11 @@ impl Ledger {
         self.held.values().map(|held| &held.reply)
     }
 
+    /// Whether a message of that sequence is held or finished.
+    pub fn knows(&self, sequence: u64) -> bool {
+        self.held.contains_key(&sequence) || self.finished.has(sequence)
+    }
+
     /// The lowest sequence held.
     pub fn lowest(&self) -> Option<u64> {
         self.held.first_key_value().map(|(sequence, _)| *sequence)

@@ -92,6 +92,21 @@ impl Link {
         client.clone().expect("waited for until it was there")
     }
 
+    /// Lets go of a client that has ended; the next [`Link::connect`] makes another.
+    pub fn forget(&self) {
+        self.up.send_replace(false);
+        self.client.send_replace(None);
+    }
+
+    /// Whether the client is connected, whatever its events said; notes it when it is.
+    pub fn is_back(&self) -> bool {
+        let is_back = self.client_if_connected().is_some();
+        if is_back {
+            self.up.send_replace(true);
+        }
+        is_back
+    }
+
     /// The client, if it was ever connected.
     pub fn client_if_any(&self) -> Option<Client> {
         self.client.borrow().clone()

@@ -8,6 +8,7 @@
 //! acks      confirms acks, tells progress                 finished acks a server may forget (pure)
 //! letters   the dead-letter stream                        table    the KV bucket beside it
 //! settings  the section, checked                          record   message → record (pure)
+//! rescue    messages whose headers the client cannot read
 //! ```
 //!
 //! A message is held here until it is finished, with progress told every third of `ack_wait`; it is
@@ -24,6 +25,7 @@ mod link;
 mod pull;
 mod reading;
 mod record;
+mod rescue;
 mod settings;
 mod setup;
 mod source;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, StatusCode, header};
+use async_nats::{HeaderMap, HeaderValue, Message, StatusCode, header};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -89,7 +89,7 @@ fn left(message: &Message) -> Option<usize> {
 
 /// The pin that the server wrote on a message: its own is the last one, whatever was published.
 pub fn pin(headers: Option<&HeaderMap>) -> Option<&str> {
-    headers?.get_last(header::NATS_PIN_ID).map(|value| value.as_str())
+    headers?.get_last(header::NATS_PIN_ID).map(HeaderValue::as_str)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use async_nats::jetstream::{self, consumer};
 use super::ledger::{Arrived, Gathered};
 use super::pull::{self, Item};
 use super::record::{Delivery, PARTITION};
+use super::rescue::{self, BREAKS, Rescued};
 use super::setup;
 use super::source::{LOOK_CLOSELY, Loop, News};
 use crate::broker::{Arrival, Status};
@@ -80,6 +81,7 @@ impl Loop {
                 self.pulls.pin = Some(pin.to_owned());
             }
         }
+        self.pulls.breaks = 0;
         let follows = self.ledger.continues(delivery);
         if !self.is_assigned {
             self.assign();
@@ -128,9 +130,13 @@ impl Loop {
 
     /// Holds everything back until what is pending is here.
     pub(super) fn gather(&mut self, now: Instant) {
-        self.gathering += 1;
         self.ledger.start_gathering(now, self.source.settings.ack_wait + GATHER_MORE);
-        // An answer that is under way was asked for too early: it does not count, ask again.
+        self.look_anew(now);
+    }
+
+    /// Looks at once, whatever is under way: that was asked for too early and does not count.
+    pub(super) fn look_anew(&mut self, now: Instant) {
+        self.gathering += 1;
         self.looking = false;
         self.look_at = now;
     }
@@ -175,6 +181,10 @@ impl Loop {
             self.ledger.pending(info.num_ack_pending, info.delivered.stream_sequence);
         }
         self.doubt_pin(info, now);
+        let is_due = self.is_assigned || self.pulls.breaks >= BREAKS;
+        if self.pulls.is_broken && is_due && gathering == self.gathering {
+            self.rescue(info);
+        }
         if !self.is_active() {
             return;
         }
@@ -186,6 +196,43 @@ impl Loop {
         if !is_told {
             self.outbox.push_back(Arrival::Lag { source, records });
         }
+    }
+
+    /// Looks for what breaks the connection among what was delivered and is not here.
+    fn rescue(&mut self, info: &consumer::Info) {
+        self.pulls.is_broken = false;
+        let Some(consumer) = &self.consumer else { return };
+        let range = info.ack_floor.stream_sequence + 1..=info.delivered.stream_sequence;
+        let missing = range.rev().filter(|sequence| !self.ledger.knows(*sequence));
+        let sequences = missing.take(rescue::MOST).collect();
+        let (context, news) = (consumer.prepared.jetstream.clone(), self.news.clone());
+        let (stream, durable) = (info.stream_name.clone(), info.name.clone());
+        tokio::spawn(async move {
+            let _ = news.send(News::Rescued(rescue::rescue(&context, &stream, &durable, sequences).await));
+        });
+    }
+
+    pub(super) fn rescued(&mut self, rescued: Vec<Rescued>, now: Instant) {
+        self.pulls.breaks = 0;
+        if !rescued.is_empty() && !self.is_assigned {
+            self.assign();
+        }
+        for message in rescued {
+            tracing::warn!(
+                sequence = message.delivery.sequence,
+                "a message has headers that break the connection: it was read another way"
+            );
+            let (reply, delivery) = (message.reply.clone(), message.delivery);
+            if !setup::takes(&self.source.settings.subjects, &message.subject) {
+                continue;
+            }
+            let (epoch, maker) = (self.epoch, &self.maker);
+            let taken =
+                self.ledger.take(delivery, reply, |maybe_tried| maker.rescued(message, epoch, maybe_tried));
+            debug_assert_eq!(taken, Arrived::New, "only what is not known was asked for");
+        }
+        // It is progress told for them that keeps the server from sending them: tell it at once.
+        self.progress_at = now;
     }
 
     /// Without a pin: when another has had it for a moment, ours is lost.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_nats::{HeaderMap, Message, header};
 use bytes::Bytes;
 
+use super::rescue::Rescued;
 use super::settings::KeyPlace;
 use crate::core::model::{Epoch, Origin, PartitionId, Record, RecordId, SourceId};
 use crate::core::time::Wall;
@@ -42,64 +43,64 @@ pub struct Maker {
 impl Maker {
     /// The record of a message.
     pub fn record(&self, message: Message, delivery: Delivery, epoch: Epoch, maybe_tried: bool) -> Record {
-        let subject: Arc<str> = Arc::from(message.subject.as_str());
-        let key = self.key(&message);
-        let origin = self.origin(&message, &subject, delivery.sequence);
+        let headers = message.headers.as_ref().map(headers).unwrap_or_default();
+        self.make(message.subject.as_str(), message.payload, headers, delivery, epoch, maybe_tried)
+    }
+
+    /// The record of a message that was read through the stream's API.
+    pub fn rescued(&self, message: Rescued, epoch: Epoch, maybe_tried: bool) -> Record {
+        let Rescued { delivery, subject, headers, payload, .. } = message;
+        self.make(&subject, payload, headers, delivery, epoch, maybe_tried)
+    }
+
+    fn make(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        headers: Vec<(Arc<str>, Bytes)>,
+        delivery: Delivery,
+        epoch: Epoch,
+        maybe_tried: bool,
+    ) -> Record {
+        let offset = delivery.sequence.cast_signed();
         Record {
-            id: RecordId {
-                source: self.source,
-                partition: PARTITION,
-                epoch,
-                offset: delivery.sequence.cast_signed(),
-            },
-            origin,
-            key,
-            value: Some(message.payload),
-            headers: message.headers.as_ref().map(headers).unwrap_or_default(),
+            id: RecordId { source: self.source, partition: PARTITION, epoch, offset },
+            origin: self.origin(&headers, subject, offset),
+            key: self.key(&headers, subject),
+            value: Some(payload),
+            headers,
             timestamp: Wall(delivery.published.div_euclid(1_000_000)),
             maybe_tried,
         }
     }
 
-    fn key(&self, message: &Message) -> Option<Bytes> {
+    fn key(&self, headers: &[(Arc<str>, Bytes)], subject: &str) -> Option<Bytes> {
         match &self.key {
             KeyPlace::Nowhere => None,
             KeyPlace::Token(number) => {
-                let token = message.subject.as_str().split('.').nth(*number)?;
+                let token = subject.split('.').nth(*number)?;
                 Some(Bytes::copy_from_slice(token.as_bytes()))
             }
-            KeyPlace::Header(name) => {
-                let headers = message.headers.as_ref()?;
-                let exact = headers.get(name.as_str());
+            KeyPlace::Header(wanted) => {
+                let exact = headers.iter().find(|(name, _)| **name == **wanted);
                 // Producers differ in how they write a header's case; the exact one goes first.
-                let value = exact.or_else(|| {
-                    let mut near: Vec<_> = headers
-                        .iter()
-                        .filter(|(found, _)| found.to_string().eq_ignore_ascii_case(name))
-                        .collect();
-                    near.sort_by_key(|(found, _)| found.to_string());
-                    near.first().and_then(|(_, values)| values.first())
-                })?;
-                Some(Bytes::copy_from_slice(value.as_str().as_bytes()))
+                let near = || headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+                exact.or_else(near).map(|(_, value)| value.clone())
             }
         }
     }
 
     /// Where the record was first stored: a stream that sources others says so on each message.
-    fn origin(&self, message: &Message, subject: &Arc<str>, sequence: u64) -> Origin {
-        let sourced = message
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get_last(STREAM_SOURCE))
-            .and_then(|value| stream_source(value.as_str()));
-        let here = (self.stream.clone(), subject.clone(), sequence);
+    fn origin(&self, headers: &[(Arc<str>, Bytes)], subject: &str, sequence: i64) -> Origin {
+        let sourced = headers.iter().rev().find(|(name, _)| &**name == STREAM_SOURCE);
+        let sourced = sourced.and_then(|(_, value)| stream_source(std::str::from_utf8(value).ok()?));
         let (stream, topic, offset) = match sourced {
             Some((stream, offset, topic)) => {
-                (Arc::from(stream), topic.map_or_else(|| subject.clone(), Arc::from), offset)
+                (Arc::from(stream), topic.unwrap_or(subject), offset.cast_signed())
             }
-            None => here,
+            None => (self.stream.clone(), subject, sequence),
         };
-        Origin { stream, topic, partition: 0, offset: offset.cast_signed() }
+        Origin { stream, topic: Arc::from(topic), partition: 0, offset }
     }
 }
 

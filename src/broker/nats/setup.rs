@@ -234,10 +234,15 @@ fn letter_faults(config: &StreamConfig, replicas: usize, name: &str) -> Vec<Stri
         fault(format!("has {} replicas, the source's stream {replicas}", config.num_replicas));
     }
     let letter = format!("{name}.letter.x");
-    if !config.subjects.iter().any(|subject| covers(subject, &letter)) {
+    if !takes(&config.subjects, &letter) {
         fault(format!("does not take {name}.letter.>: letters cannot be written"));
     }
     faults
+}
+
+/// Whether one of the subjects, which may have wildcards, takes a subject without.
+pub fn takes(subjects: &[String], subject: &str) -> bool {
+    subjects.iter().any(|pattern| covers(pattern, subject))
 }
 
 /// Whether a subject with wildcards takes a subject without.

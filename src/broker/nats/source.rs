@@ -20,6 +20,7 @@ use super::ledger::Ledger;
 use super::link::{Link, Patience};
 use super::pull::{self, SILENCE};
 use super::record::{Maker, PARTITION};
+use super::rescue::{BREAKS, Rescued};
 use super::settings::Settings;
 use super::setup::{self, Prepared, Resume};
 use crate::broker::{Arrival, Command, Inbox, SourceLimits, Status};
@@ -53,6 +54,10 @@ pub(super) enum News {
     LookFailed,
     /// The consumer is gone.
     Gone,
+    /// The client has ended: only a new one can go on.
+    Dead,
+    /// Messages that the client cannot read.
+    Rescued(Vec<Rescued>),
     /// An ack is confirmed or given up.
     Acked,
 }
@@ -74,6 +79,10 @@ pub(super) struct Pulls {
     pub(super) doubt: Option<Instant>,
     pub(super) last_item: Option<Instant>,
     pub(super) not_before: Option<Instant>,
+    /// Breaks of the connection since the last message.
+    pub(super) breaks: u32,
+    /// The connection broke, and what was on its way was not looked at yet.
+    pub(super) is_broken: bool,
 }
 
 pub(super) struct Loop {
@@ -225,6 +234,10 @@ impl Loop {
         if let Some(ended) = self.ledger.end_gathering(now) {
             self.told_gathered(ended);
         }
+        if self.consumer.is_some() && !self.is_up && self.source.link.is_back() {
+            // The client drops events that nobody takes in time: its state is the truth.
+            self.connection(true, now);
+        }
         if self.consumer.is_none() || !self.is_up {
             return wake;
         }
@@ -259,6 +272,10 @@ impl Loop {
             return Some(at);
         }
         self.pulls.not_before = None;
+        if self.pulls.is_broken && self.pulls.breaks >= BREAKS {
+            // What breaks the connection is looked for first.
+            return None;
+        }
         let reader = if self.is_active() { Reader::Active } else { Reader::Standby };
         let want = self.intake.want(reader, &self.ledger);
         let consumer = self.consumer.as_ref()?;
@@ -334,7 +351,13 @@ impl Loop {
             News::Connection(up) => self.connection(up, now),
             News::Looked(gathering, info) => self.looked(gathering, &info, now),
             News::LookFailed => self.looking = false,
-            News::Gone => return self.gone(),
+            News::Gone => return self.gone("the durable is gone"),
+            News::Dead => {
+                self.source.link.forget();
+                self.connection(false, now);
+                return self.gone("the connection ended");
+            }
+            News::Rescued(rescued) => self.rescued(rescued, now),
             News::Acked => self.acking = self.acking.saturating_sub(1),
         }
         None
@@ -359,7 +382,7 @@ impl Loop {
         if self.is_assigned || (!is_pinned && pending > 0) {
             self.gather(now);
         }
-        self.look_at = now;
+        self.look_anew(now);
         self.subscribe();
         self.tell(Status::Ready);
     }
@@ -373,11 +396,14 @@ impl Loop {
             return;
         }
         if !up {
+            self.pulls.breaks += 1;
+            self.pulls.is_broken = true;
             let addresses = self.source.settings.addresses();
             tracing::warn!("the connection to {addresses} is lost: reconnecting");
             return self.tell(Status::Waiting(format!("not connected to {addresses}")));
         }
         tracing::info!("connected to NATS again");
+        self.look_anew(now);
         self.tell(Status::Ready);
         // What was on its way when the connection broke comes back late, after what is newer.
         if self.is_assigned {
@@ -385,14 +411,16 @@ impl Loop {
         }
     }
 
-    /// The consumer is gone: it is made again where it was, or waited for.
-    fn gone(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
+    /// The consumer, or the client, is gone: it is made again where it was, or waited for.
+    fn gone(&mut self, why: &str) -> Option<impl Future<Output = ()> + Send + 'static> {
         self.looking = false;
         let consumer = self.consumer.take()?;
         let settings = &self.source.settings;
-        tracing::error!(stream = settings.stream, durable = settings.durable, "the durable is gone");
-        self.tell(Status::Waiting(format!("consumer {} is gone", settings.durable)));
-        self.pulls = Pulls::default();
+        tracing::error!(stream = settings.stream, durable = settings.durable, "{why}: setting up anew");
+        let why = format!("consumer {}: {why}", settings.durable);
+        self.tell(Status::Waiting(why));
+        let Pulls { breaks, is_broken, .. } = self.pulls;
+        self.pulls = Pulls { breaks, is_broken, pin: self.pulls.pin.take(), ..Pulls::default() };
         let sequence = self.floor.saturating_add(1);
         let sequence = self.ledger.lowest().map_or(sequence, |lowest| lowest.min(sequence));
         Some(self.preparing(Some(Resume { created: consumer.prepared.created, sequence })))
@@ -407,10 +435,10 @@ impl Loop {
         let news = self.news.clone();
         tokio::spawn(async move {
             let inbox = Subject::from(client.new_inbox());
-            // It fails only when the client is closed, which ends the source as well.
-            if let Ok(subscriber) = client.subscribe(inbox.clone()).await {
-                let _ = news.send(News::Subscribed(inbox, subscriber));
-            }
+            let _ = news.send(match client.subscribe(inbox.clone()).await {
+                Ok(subscriber) => News::Subscribed(inbox, subscriber),
+                Err(_) => News::Dead,
+            });
         });
     }
 }
