@@ -9,5 +9,5 @@ pub mod config;
 pub mod core;
 pub mod driver;
 pub mod http;
-pub mod telemetry;
 pub mod simulator;
+pub mod telemetry;

@@ -1,7 +1,8 @@
 //! What the design names but this version does not have: refused with a plain word, never ignored.
 //!
 //! A setting that is accepted and does nothing is worse than one that is missing. When a feature
-//! arrives, its line here goes.
+//! arrives, its line here goes. What belongs to one module alone (a source's `spread`, a route's
+//! `conflate`) is refused there.
 
 use crate::core::section::{Node, Problem, Report, Severity, Table, Value};
 
@@ -37,20 +38,6 @@ pub fn refuse(root: &Table, report: &Report<'_>) {
                 node,
                 key,
                 "the part of the quota that this one process may use; replicas do not share yet",
-            );
-        }
-    }
-    let Some(Node { value: Value::List(routes), .. }) = root.get("routes") else { return };
-    for (index, route) in routes.iter().enumerate() {
-        if let Some(node) = child(route, "conflate") {
-            tell(report, node, format!("routes[{index}].conflate"), "no `conflate`: every message is sent");
-        }
-        if let Some(node) = child(route, "rooms").and_then(|rooms| child(rooms, "directory")) {
-            tell(
-                report,
-                node,
-                format!("routes[{index}].rooms.directory"),
-                "a filter that gives the rooms, such as '$key'",
             );
         }
     }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
-use super::check::{self, Route};
+use super::check;
 use super::{Cli, Error, output, requests};
 use crate::app::{self, App};
 use crate::config::Loaded;
 use crate::core::letter::Names;
 use crate::core::model::{DropReason, Epoch, Origin, PartitionId, Plan, Record, RecordId, SourceId};
 use crate::core::provider::Stamp;
+use crate::core::route::{Explanation, Tried};
 use crate::core::section::Value;
 
 /// What `explain` takes.
@@ -87,13 +88,12 @@ pub fn explain(
     stamp: &Stamp,
 ) -> Result<String, Error> {
     let record = record(&app.names, loaded, args, event, stamp)?;
-    let plan = app.rules.plan(&record);
+    let found = app.rules.explain(&record);
     let told = Told {
         source: &app.names.sources[usize::from(record.id.source.0)],
         topic: &record.origin.topic,
-        routes: &check::routes(&app.names, loaded),
-        requests: requests::of(&app.accounts, &plan.messages, record.maybe_tried, stamp),
-        plan: &plan,
+        requests: requests::of(&app.accounts, &found.plan.messages, record.maybe_tried, stamp),
+        found: &found,
     };
     Ok(told.show(args.format))
 }
@@ -104,12 +104,10 @@ pub struct Told<'a> {
     pub source: &'a str,
     /// Its topic or subject.
     pub topic: &'a str,
-    /// All routes.
-    pub routes: &'a [Route],
     /// The requests that carry its messages.
     pub requests: Vec<requests::Request>,
-    /// What the routes made of it.
-    pub plan: &'a Plan,
+    /// What the routes made of it, and why.
+    pub found: &'a Explanation,
 }
 
 impl Told<'_> {
@@ -120,36 +118,41 @@ impl Told<'_> {
             Format::Json => format!("{:#}\n", self.json()),
             Format::Curl => {
                 // What is no request stands as a comment, so that the output stays a script.
-                let said: String = fates(self.plan).iter().map(|line| format!("# {line}\n")).collect();
+                let said: String = fates(&self.found.plan).iter().map(|line| format!("# {line}\n")).collect();
                 said + &self.requests.iter().map(requests::Request::curl).collect::<String>()
             }
         }
     }
 
     fn text(&self) -> String {
-        let tried = tried(self.routes, self.plan, self.source);
-        let routes: Vec<Vec<String>> = tried.into_iter().map(|(name, what)| vec![name, what]).collect();
+        let routes: Vec<Vec<String>> = self
+            .found
+            .tried
+            .iter()
+            .map(|tried| vec![tried.route.to_string(), took(tried).to_owned(), tried.why.clone()])
+            .collect();
         let requests: String = self.requests.iter().map(|request| format!("\n{}", request.text())).collect();
         format!(
             "Routes, the first match wins\n{}\n{}\n{requests}",
             output::columns(&routes),
-            fates(self.plan).join("\n"),
+            fates(&self.found.plan).join("\n"),
         )
     }
 
     fn json(&self) -> Json {
-        let route = self.plan.route.and_then(|id| self.routes.get(usize::from(id.0)));
-        let tried: Vec<Json> = tried(self.routes, self.plan, self.source)
-            .into_iter()
-            .map(|(name, what)| json!({ "route": name, "result": what }))
-            .collect();
+        let plan = &self.found.plan;
+        let tried = &self.found.tried;
+        let one = |t: &Tried| json!({ "route": *t.route, "took": t.took, "why": t.why });
         json!({
             "source": self.source,
             "topic": self.topic,
-            "route": route.map(|route| &route.name),
-            "routes": tried,
-            "dropped": self.plan.dropped.map(DropReason::word),
-            "letters": self.plan.failures.iter().map(letter).collect::<Vec<_>>(),
+            "event": self.found.event,
+            "key": self.found.key.as_ref().ok(),
+            "route": tried.iter().find(|t| t.took).map(|t| t.route.to_string()),
+            "routes": tried.iter().map(one).collect::<Vec<_>>(),
+            "filter_steps": self.found.steps,
+            "dropped": plan.dropped.map(DropReason::word),
+            "letters": plan.failures.iter().map(letter).collect::<Vec<_>>(),
             "requests": self.requests.iter().map(requests::Request::json).collect::<Vec<_>>(),
         })
     }
@@ -180,26 +183,8 @@ fn fates(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// Each route and what came of trying it.
-fn tried(routes: &[Route], plan: &Plan, source: &str) -> Vec<(String, String)> {
-    let taken = plan.route.map(|id| usize::from(id.0));
-    // A record that is no event is not shown to any route.
-    let reached = taken.is_some() || !plan.failures.iter().any(|f| f.class.word() == "garbled");
-    let what = |(index, route): (usize, &Route)| {
-        let when = route.when.as_deref().unwrap_or("(every event)");
-        let not_from = route.source.as_deref().is_some_and(|list| !list.split(", ").any(|s| s == source));
-        let what = match taken {
-            Some(taken) if index > taken => "not tried: an earlier route took the event".to_owned(),
-            Some(taken) if index == taken => format!("took it: {when}"),
-            _ if !reached => "not tried: the record is no event".to_owned(),
-            _ if not_from => {
-                format!("passed: it takes events of {} alone", route.source.as_deref().unwrap_or(""))
-            }
-            _ => format!("passed: its topics, subjects or `when` do not fit: {when}"),
-        };
-        (route.name.clone(), what)
-    };
-    routes.iter().enumerate().map(what).collect()
+fn took(tried: &Tried) -> &'static str {
+    if tried.took { "took it" } else { "-" }
 }
 
 /// The record that the arguments describe.

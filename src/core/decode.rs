@@ -5,7 +5,7 @@
 //! CloudEvents "Kafka Protocol Binding" 1.0.2 (headers `ce_…`, UTF-8) and "NATS Protocol Binding"
 //! 1.0.2 (headers `ce-…`, percent-encoded), "JSON Event Format" 1.0.2.
 
-use std::rc::Rc;
+use std::sync::Arc as Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

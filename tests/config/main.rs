@@ -8,6 +8,7 @@ mod binary;
 mod commands;
 mod fakes;
 mod layers;
+mod ready;
 
 use std::path::{Path, PathBuf};
 

@@ -42,7 +42,7 @@ impl Identity<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
+    use std::sync::Arc as Rc;
 
     use super::*;
 

@@ -79,11 +79,8 @@ impl Rules {
     ) -> Option<Self> {
         let sources: Vec<SourceView> = sources.iter().map(|(id, section)| source(*id, section)).collect();
         let retry = match root.section("retry") {
-            Some(section) => {
-                let retry = Retry::read(&section, &Retry::default());
-                section.finish();
-                retry
-            }
+            // Not finished here: `room_gone` stands in it too, which `app` reads.
+            Some(section) => Retry::read(&section, &Retry::default()),
             None => Retry::default(),
         };
         let account_names = account_names(root, accounts);
@@ -149,15 +146,8 @@ fn rules(root: &Section<'_>, known: &Known<'_>) -> Option<Vec<Rule>> {
     if sections.is_empty() {
         return match (known.accounts, known.account_names) {
             ([only], [_]) => Some(vec![Rule::for_everything(only, known.retry)]),
-            (_, [_]) => None,
-            (_, []) => {
-                root.wrong(
-                    "accounts",
-                    "nothing",
-                    "one account at least: [accounts.NAME] with provider = \"…\"",
-                );
-                None
-            }
+            // `app` tells that there is no account, or why the one cannot be made.
+            (_, [_] | []) => None,
             _ => {
                 let wanted = "one [[routes]] at least: with several accounts it must say which one sends";
                 root.wrong("routes", "nothing", wanted);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::sync::Arc as Rc;
 use std::sync::Arc;
 
 use super::filter::{Filter, Input, Trouble};

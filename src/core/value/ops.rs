@@ -4,7 +4,7 @@
 //! names, and there are no byte strings (bytes that are not UTF-8 are replaced by U+FFFD).
 
 use std::ops::{Add, Div, Mul, Neg, Range, Rem, Sub};
-use std::rc::Rc;
+use std::sync::Arc as Rc;
 
 use jaq_core::box_iter::{BoxIter, box_once};
 use jaq_core::ops::Math;

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc as Rc;
 
 use jaq_core::native::bome;
 use jaq_core::{Cv, Error, ValR, ValXs};
