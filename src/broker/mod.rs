@@ -40,6 +40,12 @@ pub trait Broker: Send + Sync {
     /// The name of the dead-letter topic or stream.
     fn dead_letter(&self) -> &str;
 
+    /// Names the dead-letter topics of all sources, before [`Broker::start`]: a source whose topics
+    /// are a pattern never takes one of them, nor its `.replay` and `.state`.
+    fn avoid(&mut self, dead_letters: &[String]) {
+        let _ = dead_letters;
+    }
+
     /// The most records this source may hold, whatever `max_held_records` says (JetStream: 5,000).
     fn max_held_records(&self) -> usize;
 

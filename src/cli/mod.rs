@@ -1,4 +1,164 @@
-//! One file a command: arguments in, exit code out. Commands put the parts together and judge
-//! nothing themselves; nothing but `main` uses them.
+//! The command line: arguments → a command → an exit code.
+//!
+//! One file a command. Results go to stdout, logs and problems to stderr. A new command is a file, a
+//! variant of [`Command`] and its line in `dispatch`.
 
+pub mod check;
+pub mod explain;
+pub mod live;
+pub mod output;
+pub mod requests;
+pub mod run;
+pub mod send;
 pub mod simulate;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::{self, App};
+use crate::config::{self, Loaded, Texts, render};
+use crate::core::section::{OpenSecret, Problem};
+use crate::telemetry;
+
+/// Brings events from Kafka and NATS JetStream into the chatrooms of Easemob and NetEase Yunxin.
+#[derive(Debug, Parser)]
+#[command(name = "roomcast", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// A config file in TOML. Given several times, later files go over earlier ones; a later list
+    /// replaces an earlier one. Variables such as ROOMCAST__ADMIN__LISTEN go over all files.
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Vec<PathBuf>,
+
+    /// What is logged: error, warn, info, debug, trace, or a filter such as roomcast=debug,info.
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true, global = true)]
+    pub log_level: Option<String>,
+
+    /// How it is logged; human on a terminal, else json.
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub log_format: Option<telemetry::Format>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  roomcast run -c roomcast.toml                the daemon
+  roomcast check -c roomcast.toml              is the config right?
+  roomcast check -c roomcast.toml --live       and do the brokers and accounts let us in?
+  echo '{\"type\":\"gift.sent\"}' | roomcast explain -c roomcast.toml --key 42
+  roomcast send -c roomcast.toml --account live --room 42 --text 'hello'
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the config is wrong.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring events into chatrooms until a signal ends it: the daemon.
+    Run,
+    /// Read and compile all of the config, and say what it amounts to.
+    Check(check::Args),
+    /// Show what would become of one event, read from stdin: routes tried, exact HTTP requests.
+    Explain(explain::Args),
+    /// Send one text to one room now, and show the provider's answer.
+    Send(send::Args),
+    /// Stand in for a provider: logins, limits, bans, silent drops, repeats and faults as it has them.
+    #[command(subcommand)]
+    Simulate(simulate::Target),
+}
+
+/// Why a command ended without its result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The config is wrong; the text tells all of it.
+    #[error("{0}")]
+    Config(String),
+    /// The arguments do not go together, or name what is not there.
+    #[error("error: {0}\n")]
+    Usage(String),
+    /// Anything else.
+    #[error("error: {0:#}\n")]
+    Failed(#[from] anyhow::Error),
+}
+
+/// `EX_CONFIG` of sysexits.h.
+const EX_CONFIG: u8 = 78;
+
+impl Error {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::from(EX_CONFIG),
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Failed(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub fn main(cli: &Cli) -> ExitCode {
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&error.to_string());
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<ExitCode, Error> {
+    match &cli.command {
+        Command::Run => run::main(cli),
+        Command::Check(args) => check::run(cli, args),
+        Command::Explain(args) => explain::run(cli, args),
+        Command::Send(args) => send::run(cli, args),
+        Command::Simulate(target) => {
+            runtime()?.block_on(simulate::run(target.clone()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Reads the config's files and the environment.
+///
+/// # Errors
+/// [`Error::Config`] with everything that keeps them from being read.
+pub fn load(cli: &Cli) -> Result<Loaded, Error> {
+    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    // A variable of ours that is not UTF-8 keeps its name, so that its key is not silently absent.
+    let env = env.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
+    config::load(&cli.config, env).map_err(|broken| refused(&broken.problems, &broken.texts))
+}
+
+/// Builds everything the config describes.
+///
+/// # Errors
+/// [`Error::Config`] with all problems.
+pub fn build(loaded: &Loaded, open_secret: OpenSecret<'_>) -> Result<App, Error> {
+    app::build(loaded, open_secret).map_err(|problems| refused(&problems, &loaded.texts))
+}
+
+fn refused(problems: &[Problem], texts: &Texts) -> Error {
+    Error::Config(render::problems(problems, texts, look()))
+}
+
+/// How problems look on this process's stderr.
+pub fn look() -> render::Look {
+    const WIDTH: usize = 100;
+    match std::io::stderr().is_terminal() {
+        true => render::Look::Picture { width: WIDTH, colour: std::env::var_os("NO_COLOR").is_none() },
+        false => render::Look::Plain,
+    }
+}
+
+/// A runtime for the commands that speak to the network.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}

@@ -9,4 +9,5 @@ pub mod route;
 pub mod schedule;
 pub mod section;
 pub mod time;
+pub mod value;
 pub mod watermark;

@@ -360,6 +360,8 @@ pub struct Plan {
     pub failures: Vec<Failure>,
     /// Why nothing is to be done, when nothing is.
     pub dropped: Option<DropReason>,
+    /// How many routes' `when` failed on the event and counted as false.
+    pub when_errors: u32,
 }
 
 /// What is known about the tries of the messages in a letter.

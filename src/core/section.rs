@@ -207,6 +207,7 @@ impl<'a> Section<'a> {
 
     fn mismatch<T>(&self, key: &str, node: &Node, wanted: &str) -> Option<T> {
         let found = match &node.value {
+            value if names_a_secret(key) => value.kind().to_owned(),
             Value::Text(text) => format!("{text:?}"),
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
@@ -433,6 +434,14 @@ impl<'a> Section<'a> {
     fn is_variable(&self, node: &Node) -> bool {
         matches!(node.place, Place::Variable(_))
     }
+}
+
+/// Whether a key holds a secret itself (its `…_file` twin does not): messages and pictures of the
+/// config never show its value. Told by the key's last word, so that librdkafka's properties
+/// (`ssl.key.password`) count as well.
+pub fn names_a_secret(key: &str) -> bool {
+    let last = key.rsplit(['.', '_', '-']).next().unwrap_or(key);
+    ["secret", "token", "password", "passwd", "seed", "pem", "credentials"].contains(&last)
 }
 
 /// Reads `250ms`, `1.5s`, `10m`, `2h`, `1d`, or `0s`.

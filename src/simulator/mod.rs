@@ -16,6 +16,7 @@ mod control;
 mod easemob;
 mod faults;
 mod floor;
+pub mod kafka;
 mod log;
 mod members;
 mod payload;

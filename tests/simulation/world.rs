@@ -456,6 +456,7 @@ impl World {
             messages: messages.collect(),
             failures: Vec::new(),
             dropped: None,
+            when_errors: 0,
         };
         let record = Record {
             id,
@@ -692,7 +693,7 @@ impl World {
             return all(Outcome::Unauthorized(trouble("401")));
         }
         let (from, until) = self.ban[attempt.path as usize];
-        assert!(now < from || now >= until, "P4: a call during a ban");
+        assert!(now <= from || now >= until, "P4: a call during a ban");
         if self.faults.outage && now < self.outage_until && now.0 / 4_000_000_000 % 2 == 0 {
             return all(match self.rng.bool() {
                 true => Outcome::Failed(trouble("refused")),

@@ -2,14 +2,29 @@
 //!
 //! [`Rules`] is the config's routes, compiled once. [`Rules::plan`] decodes a record, finds the
 //! first route that takes it and renders its messages; it cannot fail, because whatever goes wrong
-//! is a letter or a counted drop.
+//! is a letter or a counted drop. [`Rules::explain`] tells the same with its reasons. Nothing here
+//! waits, sends or remembers one record while it looks at the next.
+
+pub mod explain;
+pub mod filter;
+mod identity;
+mod message;
+mod plan;
+mod rule;
+mod text;
 
 use std::sync::Arc;
 
-use super::model::{AccountId, Plan, Record, SourceId};
+use super::decode::{KeyFormat, Payload};
+use super::model::{AccountId, RouteId, SourceId};
 use super::provider::Provider;
 use super::schedule::RoutePolicy;
-use super::section::Section;
+use super::schedule::backoff::Retry;
+use super::section::{Section, Value};
+
+use rule::{Known, Rule};
+
+pub use explain::{Explanation, Tried};
 
 /// An account as routes see it.
 #[derive(Clone, Debug)]
@@ -22,37 +37,141 @@ pub struct AccountView {
     pub provider: Arc<dyn Provider>,
 }
 
+/// A source as routes see it.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceView {
+    id: SourceId,
+    name: Arc<str>,
+    payload: Payload,
+    key_format: KeyFormat,
+    unmatched: Unmatched,
+}
+
+/// What becomes of an event that no route takes: `unmatched`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Unmatched {
+    /// Dropped and counted.
+    #[default]
+    Drop,
+    /// A letter of class `no_route`.
+    DeadLetter,
+}
+
 /// All routes, compiled.
 #[derive(Debug)]
-pub struct Rules {}
+pub struct Rules {
+    rules: Vec<Rule>,
+    sources: Vec<SourceView>,
+    max_rooms_per_event: usize,
+    /// Whether any filter looks at `$headers`: else they are not made.
+    uses_headers: bool,
+}
 
 impl Rules {
     /// Compiles `[[routes]]`, `[retry]` and each source's `unmatched`, `payload` and `key_format`.
     /// `root` is the whole config, not finished here; `sources` are the sections of the sources.
+    /// `None` when a route cannot be used; every problem is told to the report.
     pub fn build(
         root: &Section<'_>,
         accounts: &[AccountView],
         sources: &[(SourceId, &Section<'_>)],
         max_rooms_per_event: usize,
     ) -> Option<Self> {
-        let _ = (root, accounts, sources, max_rooms_per_event);
-        None
-    }
-
-    /// What becomes of a record.
-    pub fn plan(&self, record: &Record) -> Plan {
-        Plan {
-            route: None,
-            account: None,
-            base: super::model::BaseId(uuid::Uuid::nil()),
-            messages: Vec::new(),
-            failures: Vec::new(),
-            dropped: record.value.is_none().then_some(super::model::DropReason::Tombstone),
-        }
+        let sources: Vec<SourceView> = sources.iter().map(|(id, section)| source(*id, section)).collect();
+        let retry = match root.section("retry") {
+            // Not finished here: `room_gone` stands in it too, which `app` reads.
+            Some(section) => Retry::read(&section, &Retry::default()),
+            None => Retry::default(),
+        };
+        let account_names = account_names(root, accounts);
+        let known = Known { sources: &sources, accounts, account_names: &account_names, retry: &retry };
+        let rules = rules(root, &known)?;
+        let uses_headers = rules.iter().any(|rule| {
+            let send = rule.send.as_ref();
+            rule.when.as_ref().is_some_and(filter::Filter::uses_headers)
+                || send.is_some_and(|send| send.target.uses_headers() || send.message.uses_headers())
+                || send.is_some_and(|send| send.priority.uses_headers())
+        });
+        Some(Self { rules, sources, max_rooms_per_event, uses_headers })
     }
 
     /// What the scheduler must know of each route, by `RouteId`.
     pub fn policies(&self) -> Vec<RoutePolicy> {
-        Vec::new()
+        self.rules.iter().map(|rule| rule.policy.clone()).collect()
     }
+
+    /// The routes in their order, with their ids.
+    fn routes(&self) -> impl Iterator<Item = (RouteId, &Rule)> {
+        // More routes than ids are refused at the start.
+        self.rules
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| (RouteId(u16::try_from(index).unwrap_or(u16::MAX)), rule))
+    }
+}
+
+fn source(id: SourceId, section: &Section<'_>) -> SourceView {
+    SourceView {
+        id,
+        name: Arc::from(section.name()),
+        payload: section.word(
+            "payload",
+            Payload::default(),
+            &[("json", Payload::Json), ("text", Payload::Text), ("base64", Payload::Base64)],
+        ),
+        key_format: section.word(
+            "key_format",
+            KeyFormat::default(),
+            &[("text", KeyFormat::Text), ("int64", KeyFormat::Int64), ("int32", KeyFormat::Int32)],
+        ),
+        unmatched: section.word(
+            "unmatched",
+            Unmatched::default(),
+            &[("drop", Unmatched::Drop), ("dead_letter", Unmatched::DeadLetter)],
+        ),
+    }
+}
+
+/// Names of all accounts in the config: one that could not be built has told its own problem, and
+/// a route that names it is not wrong.
+fn account_names(root: &Section<'_>, accounts: &[AccountView]) -> Vec<String> {
+    match root.node("accounts").map(|node| &node.value) {
+        Some(Value::Table(table)) => table.keys().cloned().collect(),
+        _ => accounts.iter().map(|account| account.name.to_string()).collect(),
+    }
+}
+
+fn rules(root: &Section<'_>, known: &Known<'_>) -> Option<Vec<Rule>> {
+    let sections = root.sections("routes");
+    if sections.is_empty() {
+        return match (known.accounts, known.account_names) {
+            ([only], [_]) => Some(vec![Rule::for_everything(only, known.retry)]),
+            // `app` tells that there is no account, or why the one cannot be made.
+            (_, [_] | []) => None,
+            _ => {
+                let wanted = "one [[routes]] at least: with several accounts it must say which one sends";
+                root.wrong("routes", "nothing", wanted);
+                None
+            }
+        };
+    }
+    let mut names: Vec<String> = Vec::new();
+    let mut rules = Vec::new();
+    for section in &sections {
+        if let Some(name) = section.node("name").and_then(|_| section.text("name")) {
+            if names.contains(&name) {
+                let wanted =
+                    "another name: ids of messages are made from it, and letters and metrics carry it";
+                section.wrong("name", format!("{name:?}, which another route has"), wanted);
+            }
+            names.push(name);
+        }
+        rules.push(Rule::read(section, known));
+    }
+    if rules.len() > usize::from(u16::MAX) {
+        root.wrong("routes", format!("{} routes", rules.len()), format!("at most {}", u16::MAX));
+        return None;
+    }
+    sections.into_iter().for_each(Section::finish);
+    rules.into_iter().collect()
 }

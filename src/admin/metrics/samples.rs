@@ -1,0 +1,334 @@
+//! The table of all metrics, and how each is read off a report.
+
+use std::fmt;
+
+use super::Kind::{Counter, Gauge};
+use super::{Kind, Metric, Scrape, Sink};
+use crate::core::model::Path;
+use crate::core::schedule::status::{GateCause, GateState, PathSnapshot, SourceSnapshot};
+use crate::driver::{OUTCOMES, SourceReport};
+
+/// All metrics, in the order of a scrape.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "roomcast_records_received_total",
+        kind: Counter,
+        labels: &["source"],
+        help: "Records that arrived from the broker, repeats included.",
+        samples: |scrape, sink| scrape.by_source(sink, |source, _| source.received),
+    },
+    Metric {
+        name: "roomcast_records_settled_total",
+        kind: Counter,
+        labels: &["source"],
+        help: "Records whose last message is finished, so that they may be committed or acked.",
+        samples: |scrape, sink| scrape.by_source(sink, |source, _| source.settled),
+    },
+    Metric {
+        name: "roomcast_held_records",
+        kind: Gauge,
+        labels: &["source"],
+        help: "Records that arrived and are not settled yet.",
+        samples: |scrape, sink| scrape.by_source(sink, |source, _| source.held_records as u64),
+    },
+    Metric {
+        name: "roomcast_held_bytes",
+        kind: Gauge,
+        labels: &["source"],
+        help: "Bytes that those records and their rendered messages keep in memory.",
+        samples: |scrape, sink| scrape.by_source(sink, |source, _| source.held_bytes as u64),
+    },
+    Metric {
+        name: "roomcast_intake_open",
+        kind: Gauge,
+        labels: &["source"],
+        help: "1 while the source may take records, 0 while it pauses because it holds all it may.",
+        samples: |scrape, sink| scrape.by_source(sink, |source, _| u64::from(source.intake_open)),
+    },
+    Metric {
+        name: "roomcast_paused_partitions",
+        kind: Gauge,
+        labels: &["source"],
+        help: "Partitions that pause because a room of theirs has no place left.",
+        samples: |scrape, sink| scrape.by_source(sink, |source, _| source.paused_partitions as u64),
+    },
+    Metric {
+        name: "roomcast_assigned_partitions",
+        kind: Gauge,
+        labels: &["source"],
+        help: "Partitions (JetStream: consumers) that this process holds.",
+        samples: |scrape, sink| scrape.by_source(sink, |_, source| source.partitions.len() as u64),
+    },
+    Metric {
+        name: "roomcast_lag_records",
+        kind: Gauge,
+        labels: &["source"],
+        help: "Records between the committed position and the end, as the broker last told.",
+        samples: lag,
+    },
+    Metric {
+        name: "roomcast_source_state",
+        kind: Gauge,
+        labels: &["source", "state"],
+        help: "1 for the state that the source is in: starting, ready, waiting for its broker, or ended.",
+        samples: source_state,
+    },
+    Metric {
+        name: "roomcast_messages_total",
+        kind: Counter,
+        labels: &["account", "fate", "kind"],
+        help: "Messages that are finished, by what became of them; account is \"none\" where no route took the event.",
+        samples: messages,
+    },
+    Metric {
+        name: "roomcast_attempts_total",
+        kind: Counter,
+        labels: &["account", "path", "outcome"],
+        help: "Messages in answered calls, by what the answer meant; one that was tried again counts each time.",
+        samples: attempts,
+    },
+    Metric {
+        name: "roomcast_calls_total",
+        kind: Counter,
+        labels: &["account", "path"],
+        help: "Calls begun.",
+        samples: |scrape, sink| scrape.by_path(sink, |path| path.calls),
+    },
+    Metric {
+        name: "roomcast_call_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &["account", "path"],
+        help: "How long calls took, from before the request to after the answer or the time limit.",
+        samples: durations,
+    },
+    Metric {
+        name: "roomcast_logins_total",
+        kind: Counter,
+        labels: &["account", "result"],
+        help: "Logins that were answered: worked or failed.",
+        samples: logins,
+    },
+    Metric {
+        name: "roomcast_account_up",
+        kind: Gauge,
+        labels: &["account"],
+        help: "1 while room messages of the account can be sent, 0 while its gate is closed or it has no session.",
+        samples: account_up,
+    },
+    Metric {
+        name: "roomcast_gate_closed",
+        kind: Gauge,
+        labels: &["account", "path", "cause"],
+        help: "1 while a path gets no calls but probes for that cause: ban, outage, refused, day_quota, login.",
+        samples: gate_closed,
+    },
+    Metric {
+        name: "roomcast_quota_slots",
+        kind: Gauge,
+        labels: &["account", "path"],
+        help: "Calls that the path may carry in any second.",
+        samples: |scrape, sink| scrape.by_path(sink, |path| u64::from(path.slots)),
+    },
+    Metric {
+        name: "roomcast_quota_slots_used",
+        kind: Gauge,
+        labels: &["account", "path"],
+        help: "Of those, taken by calls that are away or were answered less than a second ago.",
+        samples: |scrape, sink| {
+            scrape.by_path(sink, |path| {
+                u64::from(path.slots_waiting_for_answer) + u64::from(path.slots_cooling)
+            })
+        },
+    },
+    Metric {
+        name: "roomcast_slots_waiting_for_answer",
+        kind: Gauge,
+        labels: &["account", "path"],
+        help: "Of those, taken by calls that are away: what the round trip costs of the quota.",
+        samples: |scrape, sink| scrape.by_path(sink, |path| u64::from(path.slots_waiting_for_answer)),
+    },
+    Metric {
+        name: "roomcast_waiting_messages",
+        kind: Gauge,
+        labels: &["account", "path", "cause"],
+        help: "Messages that wait, by what for: quota, pace of the room, backoff, order in the lane, gate.",
+        samples: waiting,
+    },
+    Metric {
+        name: "roomcast_calls_away",
+        kind: Gauge,
+        labels: &[],
+        help: "Calls that are not answered yet.",
+        samples: |scrape, sink| sink.put(&[], scrape.report.snapshot.calls_away as u64),
+    },
+    Metric {
+        name: "roomcast_rooms",
+        kind: Gauge,
+        labels: &[],
+        help: "Rooms in memory.",
+        samples: |scrape, sink| sink.put(&[], scrape.report.snapshot.rooms as u64),
+    },
+    Metric {
+        name: "roomcast_letters_waiting",
+        kind: Gauge,
+        labels: &[],
+        help: "Letters that the dead-letter topic has not confirmed yet.",
+        samples: |scrape, sink| sink.put(&[], scrape.report.snapshot.letters_waiting as u64),
+    },
+    Metric {
+        name: "roomcast_letter_write_failures_total",
+        kind: Counter,
+        labels: &["source"],
+        help: "Times that a letter could not be written; it is written again until it is confirmed.",
+        samples: |scrape, sink| scrape.by_source(sink, |_, source| source.letter_failures),
+    },
+    Metric {
+        name: "roomcast_draining",
+        kind: Gauge,
+        labels: &[],
+        help: "1 once the process was asked to stop.",
+        samples: |scrape, sink| sink.put(&[], u64::from(scrape.report.draining)),
+    },
+    Metric {
+        name: "roomcast_uptime_seconds",
+        kind: Gauge,
+        labels: &[],
+        help: "Seconds since the process began.",
+        samples: |scrape, sink| sink.put(&[], scrape.report.uptime.as_secs()),
+    },
+    Metric {
+        name: "roomcast_build_info",
+        kind: Gauge,
+        labels: &["version"],
+        help: "Always 1; the version is its label.",
+        samples: |_, sink| sink.put(&[env!("CARGO_PKG_VERSION")], 1),
+    },
+];
+
+impl Scrape {
+    /// One sample a source.
+    fn by_source(
+        &self,
+        sink: &mut Sink<'_, '_>,
+        value: impl Fn(&SourceSnapshot, &SourceReport) -> u64,
+    ) -> fmt::Result {
+        let both = self.report.snapshot.sources.iter().zip(&self.report.sources);
+        for (name, (snapshot, report)) in self.names.sources.iter().zip(both) {
+            sink.put(&[name], value(snapshot, report))?;
+        }
+        Ok(())
+    }
+
+    /// Every path of every account.
+    fn paths(&self) -> impl Iterator<Item = (&str, Path, &PathSnapshot)> {
+        let accounts = self.names.accounts.iter().zip(&self.report.snapshot.accounts);
+        accounts.flat_map(|(name, paths)| Path::ALL.map(|path| (&**name, path, &paths[path as usize])))
+    }
+
+    /// One sample an account and path.
+    fn by_path(&self, sink: &mut Sink<'_, '_>, value: impl Fn(&PathSnapshot) -> u64) -> fmt::Result {
+        for (account, path, snapshot) in self.paths() {
+            sink.put(&[account, path.word()], value(snapshot))?;
+        }
+        Ok(())
+    }
+}
+
+fn lag(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for (name, source) in scrape.names.sources.iter().zip(&scrape.report.sources) {
+        // A number that was never told is absent, not zero.
+        if let Some(lag) = source.lag {
+            sink.put(&[name], lag)?;
+        }
+    }
+    Ok(())
+}
+
+fn source_state(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for (name, source) in scrape.names.sources.iter().zip(&scrape.report.sources) {
+        for word in ["starting", "ready", "waiting", "ended"] {
+            sink.put(&[name, word], u64::from(source.state.word() == word))?;
+        }
+    }
+    Ok(())
+}
+
+fn messages(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for ((account, fate), count) in &scrape.report.snapshot.fates {
+        let account = account.and_then(|id| scrape.names.accounts.get(usize::from(id.0)));
+        let (fate, kind) = fate.words();
+        sink.put(&[account.map_or("none", |name| name), fate, kind], *count)?;
+    }
+    Ok(())
+}
+
+fn attempts(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for (name, account) in scrape.names.accounts.iter().zip(&scrape.report.accounts) {
+        for path in Path::ALL {
+            for (outcome, count) in OUTCOMES.iter().zip(account.outcomes[path as usize]) {
+                sink.put(&[name, path.word(), outcome], count)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn durations(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for (name, account) in scrape.names.accounts.iter().zip(&scrape.report.accounts) {
+        for path in Path::ALL {
+            sink.put_histogram(&[name, path.word()], &account.durations[path as usize])?;
+        }
+    }
+    Ok(())
+}
+
+fn logins(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for (name, account) in scrape.names.accounts.iter().zip(&scrape.report.accounts) {
+        for (result, count) in ["worked", "failed"].iter().zip(account.logins) {
+            sink.put(&[name, result], count)?;
+        }
+    }
+    Ok(())
+}
+
+fn account_up(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for (account, path, snapshot) in scrape.paths() {
+        if path == Path::Room {
+            sink.put(&[account], u64::from(snapshot.gate == GateState::Open))?;
+        }
+    }
+    Ok(())
+}
+
+fn gate_closed(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    let causes =
+        [GateCause::Ban, GateCause::Outage, GateCause::Refused, GateCause::DayQuota].map(GateCause::word);
+    for (account, path, snapshot) in scrape.paths() {
+        let now = match &snapshot.gate {
+            GateState::Open => None,
+            GateState::Closed { cause, .. } | GateState::Probing { cause } => Some(cause.word()),
+            GateState::LoggingIn => Some("login"),
+        };
+        for cause in causes.into_iter().chain(["login"]) {
+            sink.put(&[account, path.word(), cause], u64::from(now == Some(cause)))?;
+        }
+    }
+    Ok(())
+}
+
+fn waiting(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for (account, path, snapshot) in scrape.paths() {
+        let waiting = &snapshot.waiting;
+        let causes = [
+            ("quota", waiting.quota),
+            ("pace", waiting.pace),
+            ("backoff", waiting.backoff),
+            ("order", waiting.order),
+            ("gate", waiting.gate),
+        ];
+        for (cause, count) in causes {
+            sink.put(&[account, path.word(), cause], count as u64)?;
+        }
+    }
+    Ok(())
+}

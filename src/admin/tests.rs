@@ -1,0 +1,253 @@
+//! The pages over HTTP, and what they show of a report made by hand.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::clock::Clock;
+use crate::core::model::{AccountId, Class, DropReason, Path};
+use crate::core::provider::Acceptance;
+use crate::core::schedule::status::{
+    Fate, GateCause, GateState, PathSnapshot, Snapshot, SourceSnapshot, Waiting,
+};
+use crate::core::schedule::{IntakeReason, Scheduler, Settings as Schedule};
+use crate::core::time::Wall;
+use crate::driver::{AccountStats, Driver, Parts, Report, SourceReport, SourceState};
+
+/// A loop without sources and accounts.
+fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
+    let clock = Clock::start();
+    let settings = Schedule {
+        accounts: Vec::new(),
+        routes: Vec::new(),
+        sources: Vec::new(),
+        max_waiting_per_room: 1,
+        room_gone: Duration::ZERO,
+        seed: 1,
+    };
+    let (sender, inbox) = mpsc::channel(1);
+    let names = Arc::new(Names::default());
+    let (driver, handle) = Driver::new(Parts {
+        clock,
+        scheduler: Scheduler::new(settings, clock.now()),
+        planner: Box::new(|_| unreachable!("there is no source")),
+        accounts: Vec::new(),
+        sources: Vec::new(),
+        inbox,
+        names: names.clone(),
+        drain_timeout: Duration::ZERO,
+    });
+    (driver, View { handle, names }, sender)
+}
+
+async fn get_page(address: SocketAddr, path: &str, host: &str) -> (u16, String) {
+    crate::http::install_crypto();
+    let client = reqwest::Client::new();
+    let asked = client.get(format!("http://{address}{path}")).header("host", host).send().await.unwrap();
+    (asked.status().as_u16(), asked.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn probes_metrics_and_status_are_served_and_strangers_are_not() {
+    let (driver, view, _inbox) = idle_loop();
+    let handle = view.handle.clone();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let settings = Settings { listen: any, probes: Some(any), token: "s3cret".into() };
+    let serving = listen(settings).await.unwrap().serve(view);
+    let (main, probes) = (serving.listen, serving.probes.unwrap());
+
+    assert_eq!(get_page(main, "/livez", "localhost").await.0, 503, "the loop has not turned yet");
+    let running = tokio::spawn(driver.run());
+    while !handle.is_live() {
+        tokio::task::yield_now().await;
+    }
+    for address in [main, probes] {
+        assert_eq!(get_page(address, "/livez", "127.0.0.1").await.0, 200);
+        assert_eq!(get_page(address, "/readyz", "127.0.0.1").await.0, 503, "nothing has joined");
+        let (status, text) = get_page(address, "/metrics", "127.0.0.1").await;
+        assert_eq!(status, 200);
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+    let (status, text) = get_page(main, "/api/status", "localhost:9600").await;
+    assert_eq!(
+        (status, serde_json::from_str::<serde_json::Value>(&text).unwrap()["draining"].clone()),
+        (200, false.into())
+    );
+    assert_eq!(get_page(main, "/api/status", "evil.example").await.0, 421);
+    assert_eq!(get_page(main, "/metrics", "evil.example").await.0, 421);
+    assert_eq!(get_page(probes, "/metrics", "roomcast.svc").await.0, 200, "probes are asked by any name");
+    assert_eq!(get_page(probes, "/api/status", "127.0.0.1").await.0, 404, "probes alone");
+
+    handle.stop();
+    running.await.unwrap();
+    assert_eq!(get_page(main, "/api/status", "localhost").await.0, 503);
+    assert_eq!(get_page(main, "/metrics", "localhost").await.0, 503);
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_told_with_its_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let settings = Settings { listen: address, probes: None, token: "s3cret".into() };
+    let error = format!("{:#}", listen(settings).await.unwrap_err());
+    assert!(error.contains("admin.listen") && error.contains(&address.to_string()), "{error}");
+}
+
+fn names() -> Names {
+    Names { sources: vec!["live".into(), "match".into()], accounts: vec!["acme".into()], routes: Vec::new() }
+}
+
+/// Two sources, one account: its room path is banned, its broadcasts have used up the day.
+fn report() -> Report {
+    let closed = |cause| GateState::Closed {
+        cause,
+        reopens_in: Duration::from_millis(7_500),
+        text: "too many \"calls\"\nhere".to_owned(),
+    };
+    let room = PathSnapshot {
+        gate: closed(GateCause::Ban),
+        calls: 30,
+        slots: 100,
+        slots_waiting_for_answer: 3,
+        slots_cooling: 20,
+        waiting: Waiting { quota: 1, pace: 2, backoff: 3, order: 4, gate: 5 },
+    };
+    let broadcast =
+        PathSnapshot { gate: GateState::Probing { cause: GateCause::DayQuota }, ..Default::default() };
+    let mut stats = AccountStats::default();
+    stats.outcomes[Path::Room as usize] = [20, 5, 0, 1, 0, 2, 1];
+    stats.durations[Path::Room as usize].buckets[2] = 29;
+    stats.durations[Path::Room as usize].sum = Duration::from_millis(435);
+    stats.logins = [1, 2];
+    let account = Some(AccountId(0));
+    Report {
+        at: Wall(1_769_903_999_123),
+        uptime: Duration::from_secs(61),
+        draining: false,
+        snapshot: Snapshot {
+            fates: [
+                ((account, Fate::Accepted(Acceptance::Plain)), 20),
+                ((account, Fate::Buried(Class::Rejected)), 1),
+                ((None, Fate::Dropped(DropReason::Unmatched)), 4),
+            ]
+            .into(),
+            sources: vec![
+                SourceSnapshot {
+                    received: 40,
+                    settled: 25,
+                    held_records: 15,
+                    held_bytes: 4_096,
+                    intake_open: false,
+                    paused_partitions: 1,
+                },
+                SourceSnapshot { intake_open: true, ..SourceSnapshot::default() },
+            ],
+            accounts: vec![[room, PathSnapshot::default(), broadcast]],
+            rooms: 7,
+            calls_away: 3,
+            letters_waiting: 2,
+        },
+        sources: vec![
+            SourceReport {
+                state: SourceState::Ready,
+                joined: true,
+                lag: Some(900),
+                partitions: vec!["events/0".into(), "events/1".into()],
+                paused_by: Some(IntakeReason::HeldBytes),
+                letter_failures: 6,
+            },
+            SourceReport { state: SourceState::Waiting("no broker".to_owned()), ..SourceReport::default() },
+        ],
+        accounts: vec![stats],
+    }
+}
+
+#[test]
+fn metrics_tell_the_report() {
+    let text = metrics::encode(report(), Arc::new(names())).unwrap();
+    for line in [
+        "roomcast_records_received_total{source=\"live\"} 40",
+        "roomcast_records_settled_total{source=\"live\"} 25",
+        "roomcast_held_records{source=\"live\"} 15",
+        "roomcast_held_bytes{source=\"live\"} 4096",
+        "roomcast_intake_open{source=\"live\"} 0",
+        "roomcast_intake_open{source=\"match\"} 1",
+        "roomcast_paused_partitions{source=\"live\"} 1",
+        "roomcast_assigned_partitions{source=\"live\"} 2",
+        "roomcast_lag_records{source=\"live\"} 900",
+        "roomcast_source_state{source=\"match\",state=\"waiting\"} 1",
+        "roomcast_source_state{source=\"match\",state=\"ready\"} 0",
+        "roomcast_messages_total{account=\"acme\",fate=\"accepted\",kind=\"delivered\"} 20",
+        "roomcast_messages_total{account=\"acme\",fate=\"letter\",kind=\"rejected\"} 1",
+        "roomcast_messages_total{account=\"none\",fate=\"dropped\",kind=\"unmatched\"} 4",
+        "roomcast_attempts_total{account=\"acme\",path=\"room\",outcome=\"throttled\"} 5",
+        "roomcast_attempts_total{account=\"acme\",path=\"users\",outcome=\"accepted\"} 0",
+        "roomcast_calls_total{account=\"acme\",path=\"room\"} 30",
+        "roomcast_call_duration_seconds_count{account=\"acme\",path=\"room\"} 29",
+        "roomcast_call_duration_seconds_sum{account=\"acme\",path=\"room\"} 0.435",
+        "roomcast_call_duration_seconds_bucket{le=\"0.01\",account=\"acme\",path=\"room\"} 0",
+        "roomcast_call_duration_seconds_bucket{le=\"0.02\",account=\"acme\",path=\"room\"} 29",
+        "roomcast_call_duration_seconds_bucket{le=\"+Inf\",account=\"acme\",path=\"room\"} 29",
+        "roomcast_logins_total{account=\"acme\",result=\"failed\"} 2",
+        "roomcast_account_up{account=\"acme\"} 0",
+        "roomcast_gate_closed{account=\"acme\",path=\"room\",cause=\"ban\"} 1",
+        "roomcast_gate_closed{account=\"acme\",path=\"users\",cause=\"ban\"} 0",
+        "roomcast_gate_closed{account=\"acme\",path=\"broadcast\",cause=\"day_quota\"} 1",
+        "roomcast_quota_slots{account=\"acme\",path=\"room\"} 100",
+        "roomcast_quota_slots_used{account=\"acme\",path=\"room\"} 23",
+        "roomcast_slots_waiting_for_answer{account=\"acme\",path=\"room\"} 3",
+        "roomcast_waiting_messages{account=\"acme\",path=\"room\",cause=\"backoff\"} 3",
+        "roomcast_calls_away 3",
+        "roomcast_rooms 7",
+        "roomcast_letters_waiting 2",
+        "roomcast_letter_write_failures_total{source=\"live\"} 6",
+        "roomcast_draining 0",
+        "roomcast_uptime_seconds 61",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no line {line}\n{text}");
+    }
+    assert!(!text.contains("roomcast_lag_records{source=\"match\"}"), "a lag that was never told is absent");
+}
+
+#[test]
+fn the_table_of_metrics_is_what_a_scrape_shows() {
+    let text = metrics::encode(report(), Arc::new(names())).unwrap();
+    let mut seen = BTreeSet::new();
+    for metric in metrics::METRICS {
+        let name = metric.name;
+        assert!(name.starts_with("roomcast_") && seen.insert(name), "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind == metrics::Kind::Counter, "{name}");
+        assert!(metric.help.ends_with('.'), "{name}");
+        assert!(!metric.kind.word().is_empty());
+        let family = name.strip_suffix("_total").unwrap_or(name);
+        assert!(text.contains(&format!("# TYPE {family} {}\n", metric.kind.word())), "{name}");
+        let sample = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
+        for label in metric.labels {
+            assert!(sample.contains(&format!("{label}=\"")), "{name} without {label}: {sample}");
+        }
+    }
+    let families = text.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    assert_eq!(families, metrics::METRICS.len());
+}
+
+#[test]
+fn status_tells_the_report_as_json() {
+    let json = status::json(&report(), &names());
+    assert_eq!(json["at"], "2026-01-31T23:59:59.123Z");
+    assert_eq!(json["sources"][0]["paused_by"], "max_held_bytes");
+    assert_eq!(json["sources"][0]["partitions"][1], "events/1");
+    assert_eq!(
+        (&json["sources"][1]["state"], &json["sources"][1]["why"]),
+        (&"waiting".into(), &"no broker".into())
+    );
+    let room = &json["accounts"][0]["paths"]["room"];
+    assert_eq!((&room["gate"]["state"], &room["gate"]["cause"]), (&"closed".into(), &"ban".into()));
+    assert_eq!(room["gate"]["reopens_in_seconds"], 7.5);
+    assert_eq!((&room["waiting"]["order"], &room["outcomes"]["uncertain"]), (&4.into(), &1.into()));
+    assert_eq!(json["accounts"][0]["paths"]["users"]["gate"]["state"], "open");
+    let unmatched =
+        serde_json::json!({ "account": null, "fate": "dropped", "kind": "unmatched", "count": 4 });
+    assert!(json["messages"].as_array().unwrap().contains(&unmatched));
+}

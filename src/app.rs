@@ -1,0 +1,317 @@
+//! Config → everything checked and constructed, nothing started.
+//!
+//! [`build`] reads the merged table section by section: each provider and broker parses its own,
+//! the routes theirs, and what concerns several of them is compared in `crosscheck`. All problems
+//! of a config are gathered in one go: an account that could not be made is replaced by a stand-in,
+//! so that the routes behind it are still checked. Nothing here connects, waits or sends. Called by
+//! `cli`: `check` is this without `run`.
+
+mod crosscheck;
+mod settings;
+mod standin;
+mod unavailable;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::{self, BROKERS, Broker, SourceLimits};
+use crate::config::Loaded;
+use crate::core::letter::Names;
+use crate::core::model::{AccountId, SourceId};
+use crate::core::provider::{self, PROVIDERS, Provider};
+use crate::core::route::{AccountView, Rules};
+use crate::core::schedule::backoff::Retry;
+use crate::core::schedule::{AccountSettings, Settings, SourceSettings};
+use crate::core::section::{Node, OpenSecret, Place, Problem, Report, Section, Severity, Value};
+
+pub use self::settings::{Admin, Limits};
+use self::standin::Standin;
+
+/// A whole config, ready to be run.
+pub struct App {
+    /// Accounts, by `AccountId`: in the order of their names.
+    pub accounts: Vec<Account>,
+    /// Sources, by `SourceId`: in the order of their names.
+    pub sources: Vec<SourceConfig>,
+    /// The routes.
+    pub rules: Arc<Rules>,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// How long a room that the provider calls gone gets no calls; zero: never learned.
+    pub room_gone: Duration,
+    /// The names behind the ids.
+    pub names: Names,
+    /// What looks wrong but does not keep `run` from starting.
+    pub warnings: Vec<Problem>,
+}
+
+/// An account.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its name in the config.
+    pub name: Arc<str>,
+    /// Its provider, with its credentials.
+    pub provider: Arc<dyn Provider>,
+}
+
+/// A source that is not connected yet.
+pub struct SourceConfig {
+    /// Its name in the config.
+    pub name: Arc<str>,
+    /// Its broker.
+    pub broker: Box<dyn Broker>,
+    /// Its part of `[limits]`.
+    pub limits: SourceLimits,
+}
+
+/// The registries that `provider = "…"` and `kind = "…"` choose from.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// Providers by name.
+    pub providers: &'a [(&'a str, provider::Build)],
+    /// Brokers by name.
+    pub brokers: &'a [(&'a str, broker::Build)],
+}
+
+impl Parts<'static> {
+    /// All that are built in.
+    pub const BUILT_IN: Self = Self { providers: PROVIDERS, brokers: BROKERS };
+}
+
+impl App {
+    /// What the scheduler is told at the start; `seed` is that of all its randomness.
+    pub fn settings(&self, seed: u64) -> Settings {
+        let account = |account: &Account| AccountSettings {
+            limits: account.provider.limits().clone(),
+            timeout: account.provider.timeout(),
+            needs_login: account.provider.login().is_some(),
+            base_urls: account.provider.base_urls().len(),
+        };
+        let source = |source: &SourceConfig| SourceSettings {
+            held_records: source.limits.held_records,
+            held_bytes: source.limits.held_bytes,
+        };
+        Settings {
+            accounts: self.accounts.iter().map(account).collect(),
+            routes: self.rules.policies(),
+            sources: self.sources.iter().map(source).collect(),
+            max_waiting_per_room: self.limits.max_waiting_per_room,
+            room_gone: self.room_gone,
+            seed,
+        }
+    }
+}
+
+/// Opens a secret file, for `run` and `check --live`.
+///
+/// # Errors
+/// Why the file cannot be read, without its name.
+pub fn open_secret(file: &str) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => "not a text file in UTF-8".to_owned(),
+        _ => error.to_string(),
+    })
+}
+
+/// Stands in for [`open_secret`] where no secret is needed: `check`, `explain`.
+///
+/// # Errors
+/// Never.
+pub fn leave_secret_closed(_file: &str) -> Result<String, String> {
+    Ok("not-opened".to_owned())
+}
+
+/// Checks and constructs everything that the config describes.
+///
+/// # Errors
+/// All problems found, warnings among them, when one of them is an error.
+pub fn build(loaded: &Loaded, open_secret: OpenSecret<'_>) -> Result<App, Vec<Problem>> {
+    build_with(loaded, open_secret, Parts::BUILT_IN)
+}
+
+/// [`build`] with other registries than those built in.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with(
+    loaded: &Loaded,
+    open_secret: OpenSecret<'_>,
+    parts: Parts<'_>,
+) -> Result<App, Vec<Problem>> {
+    let report = Report::new(open_secret);
+    let app = read(loaded, &report, parts);
+    let mut problems = unavailable::without_echoes(report.into_problems());
+    match app {
+        Some(mut app) if problems.iter().all(|p| p.severity == Severity::Warning) => {
+            app.warnings = problems;
+            Ok(app)
+        }
+        app => {
+            if app.is_none() && problems.iter().all(|p| p.severity == Severity::Warning) {
+                problems.push(Problem {
+                    severity: Severity::Error,
+                    place: Place::Nowhere,
+                    key: String::new(),
+                    found: "a part that could not be made and did not say why".to_owned(),
+                    wanted: "a report of this: it is a mistake in roomcast, not in the config".to_owned(),
+                });
+            }
+            Err(problems)
+        }
+    }
+}
+
+/// Reads all sections; `None` when a part could not be made.
+fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
+    let root = Section::new("", &loaded.table, Place::Nowhere, report);
+    unavailable::refuse(&loaded.table, report);
+    let admin = Admin::read(&root);
+    let account_sections = named(&root, "accounts");
+    let source_sections = named(&root, "sources");
+    let limits = Limits::read(&root, source_sections.len());
+    if account_sections.is_empty() {
+        absent(&root, "accounts", "account", "provider", "easemob", parts.providers);
+    }
+    if source_sections.is_empty() {
+        absent(&root, "sources", "source", "kind", "kafka", parts.brokers);
+    }
+
+    let accounts: Vec<Option<Arc<dyn Provider>>> = account_sections
+        .iter()
+        .map(|section| Some(Arc::from(chosen(section, "provider", parts.providers)?(section)?)))
+        .collect();
+    let brokers: Vec<Option<Box<dyn Broker>>> = source_sections
+        .iter()
+        .zip(0..)
+        .map(|(section, id)| chosen(section, "kind", parts.brokers)?(section, SourceId(id)))
+        .collect();
+
+    let rules = {
+        let views: Vec<AccountView> = account_sections
+            .iter()
+            .zip(&accounts)
+            .zip(0..)
+            .map(|((section, made), id)| AccountView {
+                id: AccountId(id),
+                name: section.name().into(),
+                provider: made.clone().unwrap_or_else(|| Arc::new(Standin::default())),
+            })
+            .collect();
+        let sources: Vec<(SourceId, &Section<'_>)> =
+            source_sections.iter().zip(0..).map(|(section, id)| (SourceId(id), section)).collect();
+        Rules::build(&root, &views, &sources, limits.max_rooms_per_event)
+    };
+    let room_gone = room_gone(&root);
+    crosscheck::check(&root);
+
+    let account_names = finish(account_sections, "provider", parts.providers);
+    let source_names = finish(source_sections, "kind", parts.brokers);
+    root.finish();
+
+    let rules = Arc::new(rules?);
+    let accounts: Option<Vec<Account>> = account_names
+        .iter()
+        .zip(accounts)
+        .map(|(name, provider)| Some(Account { name: name.clone(), provider: provider? }))
+        .collect();
+    // A source whose topics are a pattern must know every dead-letter topic of the config.
+    let letters: Vec<String> =
+        brokers.iter().flatten().map(|broker| broker.dead_letter().to_owned()).collect();
+    let sources: Option<Vec<SourceConfig>> = source_names
+        .iter()
+        .zip(brokers)
+        .map(|(name, broker)| {
+            let mut broker = broker?;
+            broker.avoid(&letters);
+            let limits = limits.of_source(broker.max_held_records());
+            Some(SourceConfig { name: name.clone(), broker, limits })
+        })
+        .collect();
+    let routes = rules.policies().into_iter().map(|policy| policy.name).collect();
+    Some(App {
+        accounts: accounts?,
+        sources: sources?,
+        rules,
+        limits,
+        admin,
+        room_gone,
+        names: Names { sources: source_names, accounts: account_names, routes },
+        warnings: Vec::new(),
+    })
+}
+
+/// The sections below `key`, in the order of their names, which become ids, metrics and variables.
+fn named<'a>(root: &Section<'a>, key: &str) -> Vec<Section<'a>> {
+    let Some(all) = root.section(key) else { return Vec::new() };
+    let mut sections = Vec::new();
+    for name in all.keys() {
+        let Some(section) = all.section(name) else { continue };
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+        if name.is_empty() || !name.chars().all(plain) || name.contains("__") {
+            section.wrong(
+                "",
+                format!("the name {name:?}"),
+                "small letters, digits, - and _, never two _ together",
+            );
+        }
+        sections.push(section);
+    }
+    sections
+}
+
+/// Says that there is no account or no source at all, and how the smallest one looks.
+fn absent<T>(root: &Section<'_>, key: &str, what: &str, choice: &str, first: &str, known: &[(&str, T)]) {
+    // One that is there and wrong has been told of already.
+    let written = |node: &Node| !matches!(&node.value, Value::Table(table) if table.is_empty());
+    if root.node(key).is_some_and(written) {
+        return;
+    }
+    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+    let wanted = format!(
+        "at least one, which begins [{key}.NAME] with {choice} = {first:?} (or {}); config/minimal.toml shows all of a small config",
+        words
+            .iter()
+            .filter(|word| **word != first)
+            .map(|word| format!("{word:?}"))
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
+    root.wrong(key, format!("no {what}"), wanted);
+}
+
+/// What the word at `key` stands for in a registry.
+fn chosen<T: Copy>(section: &Section<'_>, key: &str, known: &[(&str, T)]) -> Option<T> {
+    let words: Vec<(&str, Option<T>)> = known.iter().map(|(word, value)| (*word, Some(*value))).collect();
+    if section.node(key).is_none() {
+        let list: Vec<String> = known.iter().map(|(word, _)| format!("{word:?}")).collect();
+        section.wrong(key, "nothing", format!("one of {}", list.join(", ")));
+    }
+    section.word(key, None, &words)
+}
+
+/// Ends the reading of sections and gives their names back. Where the word at `key` is not known
+/// nobody could say which keys are right, so none is called unknown.
+fn finish<T>(sections: Vec<Section<'_>>, key: &str, known: &[(&str, T)]) -> Vec<Arc<str>> {
+    let mut names = Vec::with_capacity(sections.len());
+    for section in sections {
+        names.push(section.name().into());
+        let word = crosscheck::text(section.node(key));
+        if word.is_some_and(|word| known.iter().any(|(known, _)| *known == word)) {
+            section.finish();
+        }
+    }
+    names
+}
+
+/// `[retry]`: the routes read it as their base; here it is read for `room_gone`, and finished.
+fn room_gone(root: &Section<'_>) -> Duration {
+    const DEFAULT: Duration = Duration::from_secs(600);
+    let Some(retry) = root.section("retry") else { return DEFAULT };
+    // What is wrong in it is told twice, word for word, and shown once.
+    Retry::read(&retry, &Retry::default());
+    let room_gone = retry.duration("room_gone", DEFAULT);
+    retry.finish();
+    room_gone
+}

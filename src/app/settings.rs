@@ -1,0 +1,132 @@
+//! `[limits]` and `[admin]`: the sections that no module of its own reads.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::broker::SourceLimits;
+use crate::core::section::{Section, Table};
+
+/// What is read of a section that is absent as a whole: every key has its default.
+static ABSENT: Table = Table::new();
+
+fn section_or_defaults<'a>(root: &Section<'a>, key: &str) -> Section<'a> {
+    root.section(key).unwrap_or_else(|| Section::new(key, &ABSENT, root.place().clone(), root.report()))
+}
+
+/// `[limits]`: what bounds the memory of the process, and the end of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Records one source may hold, before its broker's own bound.
+    pub max_held_records: usize,
+    /// Bytes one source may hold: an equal part of `max_held_bytes`.
+    pub held_bytes_per_source: usize,
+    /// Messages that may wait in one room.
+    pub max_waiting_per_room: usize,
+    /// Rooms that one event may have.
+    pub max_rooms_per_event: usize,
+    /// How long `run` waits on SIGTERM for what is under way.
+    pub drain_timeout: Duration,
+}
+
+/// The least part of `max_held_bytes` that a source can work with: one record of the size that
+/// brokers accept by default.
+const LEAST_BYTES: u64 = 1 << 20;
+
+impl Limits {
+    /// Reads the section; `sources` share its bytes.
+    pub(super) fn read(root: &Section<'_>, sources: usize) -> Self {
+        let section = section_or_defaults(root, "limits");
+        let count = |key: &str, default: i64, most: i64| {
+            usize::try_from(section.integer(key, default, 1..most + 1)).unwrap_or(usize::MAX)
+        };
+        let parts = u64::try_from(sources.max(1)).unwrap_or(u64::MAX);
+        let bytes = section.bytes("max_held_bytes", 256 << 20);
+        if bytes / parts < LEAST_BYTES {
+            section.wrong(
+                "max_held_bytes",
+                format!("{bytes} bytes for {parts} source(s)"),
+                format!("at least 1MiB for each source, {parts}MiB in all"),
+            );
+        }
+        let limits = Self {
+            max_held_records: count("max_held_records", 50_000, 10_000_000),
+            held_bytes_per_source: usize::try_from(bytes / parts).unwrap_or(usize::MAX),
+            max_waiting_per_room: count("max_waiting_per_room", 1_000, 1_000_000),
+            max_rooms_per_event: count("max_rooms_per_event", 1_000, 100_000),
+            drain_timeout: section.duration("drain_timeout", Duration::from_secs(20)),
+        };
+        section.finish();
+        limits
+    }
+
+    /// The part of one source, whose broker can hold at most `most` records.
+    pub(super) fn of_source(&self, most: usize) -> SourceLimits {
+        SourceLimits { held_records: self.max_held_records.min(most), held_bytes: self.held_bytes_per_source }
+    }
+}
+
+/// `[admin]`: where probes, metrics and the API listen.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Everything.
+    pub listen: SocketAddr,
+    /// Probes and metrics alone, without a token.
+    pub probes: Option<SocketAddr>,
+    /// The token; where there is none, one is made for this run.
+    pub token: Option<SecretString>,
+}
+
+impl Admin {
+    /// Reads the section.
+    pub(super) fn read(root: &Section<'_>) -> Self {
+        let section = section_or_defaults(root, "admin");
+        let listen = address(&section, "listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9_600)));
+        let probes = address(&section, "probes");
+        if probes == Some(listen) {
+            section.wrong(
+                "probes",
+                format!("{listen}, which is `listen` too"),
+                "another port, or no `probes`",
+            );
+        }
+        let token = section.secret("token");
+        if let Some(token) = &token
+            && token.expose_secret().trim().is_empty()
+        {
+            section.wrong("token", "an empty token", "a token that nobody can guess");
+        }
+        if !listen.ip().is_loopback()
+            && section.node("token").is_none()
+            && section.node("token_file").is_none()
+        {
+            section.wrong(
+                "listen",
+                format!("{listen}, which other machines can reach, and no token"),
+                "token_file with the name of a file that holds the admin token, or a loopback address \
+                 such as \"127.0.0.1:9600\"; probes and metrics alone go to `probes`, without a token",
+            );
+        }
+        if section.boolean("watch", false) {
+            section.wrong("watch", "true", "false: reloading is not built in yet");
+        }
+        section.finish();
+        Self { listen, probes, token }
+    }
+}
+
+/// An address and port to listen on, if the key is there.
+fn address(section: &Section<'_>, key: &str) -> Option<SocketAddr> {
+    let text = section.text(key)?;
+    let loopback = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let parsed = loopback.as_deref().unwrap_or(&text).parse().ok();
+    if parsed.is_none() {
+        let wanted = match text.strip_prefix(':') {
+            Some(port) => format!("an address and a port; for all addresses \"0.0.0.0:{port}\""),
+            None => "an address and a port such as \"127.0.0.1:9600\" or \"[::1]:9600\"".to_owned(),
+        };
+        section.wrong(key, format!("{text:?}"), wanted);
+    }
+    parsed
+}

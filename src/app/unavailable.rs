@@ -1,0 +1,77 @@
+//! What the design names but this version does not have: refused with a plain word, never ignored.
+//!
+//! A setting that is accepted and does nothing is worse than one that is missing. When a feature
+//! arrives, its line here goes. What belongs to one module alone (a source's `spread`, a route's
+//! `conflate`) is refused there.
+
+use crate::core::section::{Node, Problem, Report, Severity, Table, Value};
+
+/// What an unknown key is called by `Section::finish`.
+const UNKNOWN: &str = "an unknown key";
+/// What a key of this file's lists is called.
+const NOT_YET: &str = "a setting that this version does not have yet";
+
+/// Sections at the top.
+const SECTIONS: &[(&str, &str)] = &[
+    (
+        "letters",
+        "no [letters] section: letters are written to `dead_letter`, replay and the flood guard come later",
+    ),
+    ("directories", "no [directories] section: take the rooms from the event, rooms = '$key'"),
+];
+/// Keys of an account's `quota`.
+const QUOTA: &[&str] = &["share", "share_source", "share_bucket", "max_replicas"];
+
+/// Tells of everything that is written but not available. It looks at the table itself: a section
+/// would count the keys as known and offer them to people.
+pub fn refuse(root: &Table, report: &Report<'_>) {
+    for (key, instead) in SECTIONS {
+        if let Some(node) = root.get(*key) {
+            tell(report, node, (*key).to_owned(), instead);
+        }
+    }
+    for (name, account) in children(root.get("accounts")) {
+        for (key, node) in children(child(account, "quota")).filter(|(key, _)| QUOTA.contains(key)) {
+            let key = format!("accounts.{name}.quota.{key}");
+            tell(
+                report,
+                node,
+                key,
+                "the part of the quota that this one process may use; replicas do not share yet",
+            );
+        }
+    }
+}
+
+/// The problems without those that say of a key refused here that it is unknown as well.
+pub fn without_echoes(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let refused: Vec<String> =
+        problems.iter().filter(|p| p.found == NOT_YET).map(|p| p.key.clone()).collect();
+    problems.retain(|p| p.found != UNKNOWN || !refused.contains(&p.key));
+    problems
+}
+
+fn tell(report: &Report<'_>, node: &Node, key: String, wanted: &str) {
+    report.add(Problem {
+        severity: Severity::Error,
+        place: node.key_place.clone(),
+        key,
+        found: NOT_YET.to_owned(),
+        wanted: wanted.to_owned(),
+    });
+}
+
+fn child<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
+    match &node.value {
+        Value::Table(table) => table.get(key),
+        _ => None,
+    }
+}
+
+fn children(node: Option<&Node>) -> impl Iterator<Item = (&str, &Node)> {
+    let table = match node.map(|node| &node.value) {
+        Some(Value::Table(table)) => Some(table),
+        _ => None,
+    };
+    table.into_iter().flatten().map(|(key, node)| (key.as_str(), node))
+}

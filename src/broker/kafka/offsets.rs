@@ -1,0 +1,201 @@
+//! Where an assigned partition begins: what the group committed, what the broker still has, and
+//! where a group that never committed starts.
+//!
+//! These are calls that wait for the broker, a few seconds at most; the source's thread makes them
+//! while its answer to a rebalance is due. An error means that nothing is known, and that the
+//! caller asks again later: a position is never guessed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::GroupContext;
+use super::raw;
+use super::settings::{Settings, StartFrom};
+
+/// How long one question to the broker may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where one partition begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Begin {
+    /// Its topic.
+    pub(super) topic: String,
+    /// Its number.
+    pub(super) number: i32,
+    /// The first offset to fetch.
+    pub(super) start: i64,
+    /// The metadata of the commit at that offset.
+    pub(super) metadata: String,
+    /// The end of the partition now: one past its last record.
+    pub(super) end: i64,
+    /// Whether the group had no commit there, so that this one is to be committed at once.
+    pub(super) is_first: bool,
+    /// What people must know about it.
+    pub(super) alarm: Option<Alarm>,
+}
+
+/// Why a partition does not begin where the group left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alarm {
+    /// The broker deleted records that were not finished: so many offsets.
+    LostByBroker(i64),
+    /// The partition ends before what was committed: it was made anew, or the broker lost its tail.
+    Rewound {
+        /// What was committed.
+        committed: i64,
+    },
+    /// The group has committed before, but never here: the partition is new to it, and nothing of
+    /// it is skipped.
+    NewToGroup,
+}
+
+/// What a group that begins at `latest` found when it began.
+pub(super) enum Beginning {
+    /// No commit anywhere: these were the ends of its partitions.
+    Fresh(HashMap<(String, i32), i64>),
+    /// It has committed before.
+    Known,
+}
+
+/// Where the partitions of the list begin. `beginning` is found out once, when it is first needed.
+pub(super) fn begins(
+    consumer: &BaseConsumer<GroupContext>,
+    settings: &Settings,
+    list: &TopicPartitionList,
+    beginning: &mut Option<Beginning>,
+) -> KafkaResult<Vec<Begin>> {
+    let committed = consumer.committed_offsets(bare(list), PATIENCE)?;
+    let lows = bounds(consumer, list, Offset::Beginning, PATIENCE)?;
+    let ends = bounds(consumer, list, Offset::End, PATIENCE)?;
+    let mut begins = Vec::with_capacity(list.count());
+    for (index, element) in committed.elements().iter().enumerate() {
+        element.error()?;
+        let place = (element.topic().to_owned(), element.partition());
+        let known = |bounds: &HashMap<(String, i32), i64>| bounds.get(&place).copied();
+        let (Some(low), Some(end)) = (known(&lows), known(&ends)) else {
+            return Err(KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::LeaderNotAvailable));
+        };
+        let found = match element.offset() {
+            Offset::Offset(offset) => committed_begin(offset, raw::metadata(&committed, index), low, end),
+            _ if settings.start_from == StartFrom::Earliest => (low, String::new(), None),
+            _ => {
+                if beginning.is_none() {
+                    *beginning = Some(look_around(consumer, settings, list)?);
+                }
+                match beginning {
+                    Some(Beginning::Fresh(at)) => match known(at) {
+                        Some(start) => (start.clamp(low, end), String::new(), None),
+                        // Made after the group began: all of it is new.
+                        None => (low, String::new(), None),
+                    },
+                    _ => (low, String::new(), Some(Alarm::NewToGroup)),
+                }
+            }
+        };
+        let (start, metadata, alarm) = found;
+        let is_first = !matches!(element.offset(), Offset::Offset(_));
+        begins.push(Begin { topic: place.0, number: place.1, start, metadata, end, is_first, alarm });
+    }
+    Ok(begins)
+}
+
+/// Where a partition with a commit begins: at the commit, unless the broker has that no longer.
+fn committed_begin(offset: i64, metadata: &str, low: i64, end: i64) -> (i64, String, Option<Alarm>) {
+    if offset > end {
+        return (low, String::new(), Some(Alarm::Rewound { committed: offset }));
+    }
+    if offset < low {
+        return (low, String::new(), Some(Alarm::LostByBroker(low - offset)));
+    }
+    (offset, metadata.to_owned(), None)
+}
+
+/// The first or the end offset of each partition of the list, as far as its leader answers.
+pub(super) fn bounds(
+    consumer: &BaseConsumer<GroupContext>,
+    list: &TopicPartitionList,
+    which: Offset,
+    patience: Duration,
+) -> KafkaResult<HashMap<(String, i32), i64>> {
+    let mut asked = bare(list);
+    // The two "times" that stand for the first and the end offset are these offsets themselves.
+    asked.set_all_offsets(which)?;
+    let found = consumer.offsets_for_times(asked, patience)?;
+    let told = found
+        .elements()
+        .iter()
+        .filter_map(|element| match (element.error(), element.offset()) {
+            (Ok(()), Offset::Offset(offset)) => {
+                Some(((element.topic().to_owned(), element.partition()), offset))
+            }
+            _ => None,
+        })
+        .collect();
+    Ok(told)
+}
+
+/// Whether the group has committed anything, anywhere in the cluster, and if not, where the
+/// partitions it may ever be given end.
+fn look_around(
+    consumer: &BaseConsumer<GroupContext>,
+    settings: &Settings,
+    assigned: &TopicPartitionList,
+) -> KafkaResult<Beginning> {
+    let metadata = consumer.fetch_metadata(None, PATIENCE)?;
+    let (mut all, mut ours) = (TopicPartitionList::new(), bare(assigned));
+    for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+        let is_ours = settings.named_topics().any(|name| name == topic.name())
+            || (settings.has_regex()
+                && !settings.is_avoided(topic.name())
+                && !topic.name().starts_with("__"));
+        for partition in topic.partitions() {
+            all.add_partition(topic.name(), partition.id());
+            if is_ours && ours.find_partition(topic.name(), partition.id()).is_none() {
+                ours.add_partition(topic.name(), partition.id());
+            }
+        }
+    }
+    let committed = consumer.committed_offsets(all, PATIENCE)?;
+    if committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))) {
+        return Ok(Beginning::Known);
+    }
+    Ok(Beginning::Fresh(bounds(consumer, &ours, Offset::End, PATIENCE)?))
+}
+
+/// The partitions of a list without offsets and metadata.
+fn bare(list: &TopicPartitionList) -> TopicPartitionList {
+    let mut copy = TopicPartitionList::with_capacity(list.count());
+    for element in list.elements() {
+        copy.add_partition(element.topic(), element.partition());
+    }
+    copy
+}
+
+/// The list of these places, for calls that take one.
+pub(super) fn list_of<'a>(places: impl IntoIterator<Item = (&'a Arc<str>, i32)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (topic, number) in places {
+        list.add_partition(topic, number);
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_that_the_broker_cannot_honour_begins_at_its_first_record() {
+        let kept = |offset| committed_begin(offset, "m", 100, 200);
+        assert_eq!(kept(150), (150, "m".to_owned(), None));
+        assert_eq!(kept(100), (100, "m".to_owned(), None));
+        assert_eq!(kept(200), (200, "m".to_owned(), None));
+        assert_eq!(kept(90), (100, String::new(), Some(Alarm::LostByBroker(10))));
+        assert_eq!(kept(201), (100, String::new(), Some(Alarm::Rewound { committed: 201 })));
+    }
+}

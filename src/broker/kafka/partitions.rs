@@ -1,0 +1,280 @@
+//! The partitions of one source: their numbers, their assignments, and what is finished of each.
+//!
+//! A plain table without a client in it. [`PartitionId`]s are given out once and stay; an
+//! assignment lives in [`Held`] under its own [`Epoch`]. The source's thread alone uses it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rdkafka::TopicPartitionList;
+
+use crate::core::model::{Epoch, PartitionId, RecordId};
+use crate::core::watermark::{METADATA_EASY, METADATA_FULL, Watermark};
+
+/// All partitions this process ever had.
+#[derive(Default)]
+pub(super) struct Partitions {
+    by_topic: HashMap<Arc<str>, HashMap<i32, PartitionId>>,
+    slots: Vec<Slot>,
+    last_epoch: u32,
+}
+
+/// One partition, assigned or not.
+pub(super) struct Slot {
+    /// The topic.
+    pub(super) topic: Arc<str>,
+    /// The partition's number in its topic.
+    pub(super) number: i32,
+    /// Its assignment, if it is ours.
+    pub(super) held: Option<Held>,
+}
+
+/// One assignment.
+pub(super) struct Held {
+    /// Which.
+    pub(super) epoch: Epoch,
+    /// What is received and finished.
+    pub(super) mark: Watermark,
+    /// The partition's end when it was assigned: what lies below may have been tried before (P3).
+    pub(super) end_at_start: i64,
+    /// Whether it is being given up: nothing more is taken from it.
+    pub(super) revoking: bool,
+    /// Whether librdkafka is told to pause it.
+    pub(super) paused: bool,
+    /// Whether the driver wants nothing more from it.
+    closed: bool,
+    /// Whether the commit's metadata has no room for more.
+    full: bool,
+    /// Whether anything was finished since the last [`Held::progress`].
+    dirty: bool,
+    /// The last offset and metadata handed to librdkafka.
+    told: Option<(i64, String)>,
+}
+
+/// What there is to commit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The watermark.
+    pub(super) offset: i64,
+    /// What is finished above it.
+    pub(super) metadata: String,
+    /// Whether the watermark itself is another than before; librdkafka's own commits see only that.
+    pub(super) moved: bool,
+}
+
+impl Held {
+    /// Whether nothing should be fetched, when `intake` says whether the source as a whole is open.
+    pub(super) fn wants_pause(&self, intake: bool) -> bool {
+        !intake || self.closed || self.full
+    }
+
+    /// The commit's metadata is full; the partition waits until its oldest records are finished.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// What was not handed over yet; `None` when there is nothing. `with_metadata` is false where
+    /// the broker refuses metadata; without `also_unmoved`, what moved nothing but the metadata is
+    /// left for a later call.
+    pub(super) fn progress(&mut self, with_metadata: bool, also_unmoved: bool) -> Option<Progress> {
+        if !std::mem::take(&mut self.dirty) {
+            return None;
+        }
+        let offset = self.mark.offset();
+        let metadata = self.mark.metadata();
+        self.full = metadata.len() >= if self.full { METADATA_EASY } else { METADATA_FULL };
+        let metadata = if with_metadata { metadata } else { String::new() };
+        let moved = self.told.as_ref().is_none_or(|(told, _)| *told != offset);
+        if !moved && self.told.as_ref().is_some_and(|(_, told)| *told == metadata) {
+            return None;
+        }
+        if !moved && !also_unmoved {
+            self.dirty = true;
+            return None;
+        }
+        self.told = Some((offset, metadata.clone()));
+        Some(Progress { offset, metadata, moved })
+    }
+
+    /// The whole state, whether told before or not: for the last commit.
+    pub(super) fn last_progress(&mut self, with_metadata: bool) -> Progress {
+        self.forget_told();
+        self.progress(with_metadata, true).expect("what is forgotten is told again")
+    }
+
+    /// What was handed over must be handed over again.
+    pub(super) fn forget_told(&mut self) {
+        self.told = None;
+        self.dirty = true;
+    }
+}
+
+impl Partitions {
+    /// The partition of that topic and number, known from the first time it is asked for.
+    pub(super) fn intern(&mut self, topic: &str, number: i32) -> PartitionId {
+        if let Some(id) = self.find(topic, number) {
+            return id;
+        }
+        let name =
+            self.by_topic.get_key_value(topic).map_or_else(|| Arc::from(topic), |(name, _)| Arc::clone(name));
+        let id = PartitionId(u32::try_from(self.slots.len()).expect("fewer than 2^32 partitions"));
+        self.slots.push(Slot { topic: Arc::clone(&name), number, held: None });
+        self.by_topic.entry(name).or_default().insert(number, id);
+        id
+    }
+
+    /// The partition, if it was ever ours.
+    pub(super) fn find(&self, topic: &str, number: i32) -> Option<PartitionId> {
+        self.by_topic.get(topic)?.get(&number).copied()
+    }
+
+    /// One partition.
+    pub(super) fn slot(&self, id: PartitionId) -> Option<&Slot> {
+        self.slots.get(index(id))
+    }
+
+    /// One partition.
+    pub(super) fn slot_mut(&mut self, id: PartitionId) -> Option<&mut Slot> {
+        self.slots.get_mut(index(id))
+    }
+
+    /// Begins an assignment at `start`, with the metadata of the commit there.
+    pub(super) fn assign(&mut self, id: PartitionId, start: i64, metadata: &str, end_at_start: i64) -> Epoch {
+        self.last_epoch += 1;
+        let epoch = Epoch(self.last_epoch);
+        let slot = self.slot_mut(id).expect("a partition is interned before it is assigned");
+        slot.held = Some(Held {
+            epoch,
+            mark: Watermark::new(start, metadata),
+            end_at_start,
+            revoking: false,
+            paused: false,
+            closed: false,
+            full: false,
+            dirty: false,
+            told: Some((start, metadata.to_owned())),
+        });
+        epoch
+    }
+
+    /// Every assigned partition.
+    pub(super) fn held(&self) -> impl Iterator<Item = (PartitionId, &Slot, &Held)> {
+        self.slots.iter().enumerate().filter_map(|(at, slot)| Some((id(at), slot, slot.held.as_ref()?)))
+    }
+
+    /// Every assigned partition, to change it.
+    pub(super) fn held_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, i32, &mut Held)> {
+        self.slots.iter_mut().filter_map(|slot| Some((&slot.topic, slot.number, slot.held.as_mut()?)))
+    }
+
+    /// Ends assignments of the partitions in the list that are ours, and says which.
+    pub(super) fn release(&mut self, list: &TopicPartitionList) -> Vec<(PartitionId, Epoch)> {
+        let ids: Vec<PartitionId> = self.ids_of(list).collect();
+        ids.into_iter().filter_map(|id| Some((id, self.slot_mut(id)?.held.take()?.epoch))).collect()
+    }
+
+    /// Ends every assignment, and says which there were.
+    pub(super) fn release_all(&mut self) -> Vec<(PartitionId, Epoch)> {
+        let ended = self.slots.iter_mut().enumerate();
+        ended.filter_map(|(at, slot)| Some((id(at), slot.held.take()?.epoch))).collect()
+    }
+
+    /// The known partitions of a list.
+    pub(super) fn ids_of(&self, list: &TopicPartitionList) -> impl Iterator<Item = PartitionId> {
+        list.elements().into_iter().filter_map(|element| self.find(element.topic(), element.partition()))
+    }
+
+    /// Those of the list that librdkafka is told to pause.
+    pub(super) fn paused_of(&self, list: &TopicPartitionList) -> impl Iterator<Item = (&Arc<str>, i32)> {
+        let slots = self.ids_of(list).filter_map(|id| self.slot(id));
+        slots
+            .filter(|slot| slot.held.as_ref().is_some_and(|held| held.paused))
+            .map(|slot| (&slot.topic, slot.number))
+    }
+
+    /// Marks a record as finished; false when its assignment is over.
+    pub(super) fn settle(&mut self, record: RecordId) -> bool {
+        let held = self.slot_mut(record.partition).and_then(|slot| slot.held.as_mut());
+        let Some(held) = held.filter(|held| held.epoch == record.epoch) else { return false };
+        let open = held.mark.finish(record.offset);
+        held.dirty |= open;
+        open
+    }
+
+    /// Opens or closes one partition for the driver; the next assignment begins open.
+    pub(super) fn set_open(&mut self, id: PartitionId, open: bool) {
+        if let Some(held) = self.slot_mut(id).and_then(|slot| slot.held.as_mut()) {
+            held.closed = !open;
+        }
+    }
+}
+
+fn index(id: PartitionId) -> usize {
+    usize::try_from(id.0).expect("32 bits fit a usize")
+}
+
+fn id(index: usize) -> PartitionId {
+    PartitionId(u32::try_from(index).expect("ids were given out from 32 bits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::SourceId;
+    use crate::core::watermark::Received;
+
+    fn record(partition: PartitionId, epoch: Epoch, offset: i64) -> RecordId {
+        RecordId { source: SourceId(0), partition, epoch, offset }
+    }
+
+    #[test]
+    fn a_partition_keeps_its_number_through_assignments_and_epochs_never_repeat() {
+        let mut partitions = Partitions::default();
+        let first = partitions.intern("t", 3);
+        let other = partitions.intern("t", 4);
+        assert_ne!(first, other);
+        assert_eq!(partitions.intern("t", 3), first);
+        let old = partitions.assign(first, 10, "", 12);
+        let new = partitions.assign(first, 11, "", 12);
+        assert!(new > old);
+    }
+
+    #[test]
+    fn a_settle_of_an_old_epoch_settles_nothing() {
+        let mut partitions = Partitions::default();
+        let id = partitions.intern("t", 0);
+        let old = partitions.assign(id, 0, "", 5);
+        let new = partitions.assign(id, 0, "", 5);
+        let held = partitions.slot_mut(id).unwrap().held.as_mut().unwrap();
+        assert_eq!(held.mark.receive(0), Received::New);
+        assert!(!partitions.settle(record(id, old, 0)));
+        assert!(partitions.settle(record(id, new, 0)));
+        assert!(!partitions.settle(record(id, new, 0)), "once");
+    }
+
+    #[test]
+    fn progress_is_told_once_and_says_whether_the_offset_moved() {
+        let mut partitions = Partitions::default();
+        let id = partitions.intern("t", 0);
+        let epoch = partitions.assign(id, 0, "", 0);
+        for offset in 0..3 {
+            partitions.slot_mut(id).unwrap().held.as_mut().unwrap().mark.receive(offset);
+        }
+        let next = |partitions: &mut Partitions| {
+            partitions.held_mut().next().and_then(|(_, _, held)| held.progress(true, true))
+        };
+        assert_eq!(next(&mut partitions), None, "nothing is finished");
+        partitions.settle(record(id, epoch, 1));
+        let above = next(&mut partitions).unwrap();
+        assert!(!above.moved && above.offset == 0 && !above.metadata.is_empty());
+        assert_eq!(next(&mut partitions), None, "told already");
+        partitions.settle(record(id, epoch, 2));
+        let more = next(&mut partitions).unwrap();
+        assert!(!more.moved && more.metadata != above.metadata);
+        partitions.settle(record(id, epoch, 0));
+        let all = next(&mut partitions).unwrap();
+        assert_eq!(all, Progress { offset: 3, metadata: String::new(), moved: true });
+        let (_, _, held) = partitions.held_mut().next().unwrap();
+        assert_eq!(held.last_progress(true).offset, 3, "told again for the last commit");
+    }
+}

@@ -1,0 +1,72 @@
+//! What `check --live` finds of a source: logs in and looks, joins nothing and makes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::AdminClient;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+
+use super::context::PlainContext;
+use super::settings::Settings;
+use super::topics;
+
+/// How long the broker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Lines of what was found, or what is wrong.
+pub(super) async fn probe(settings: Arc<Settings>) -> Result<Vec<String>, String> {
+    let admin = AdminClient::from_config_and_context(&settings.client(), PlainContext::new(&settings.name))
+        .map_err(|error| format!("the Kafka client cannot be made: {error}"))?;
+    let admin = Arc::new(admin);
+    let asking = Arc::clone(&admin);
+    let asked = tokio::task::spawn_blocking(move || asking.inner().fetch_metadata(None, PATIENCE)).await;
+    let metadata =
+        asked.map_err(|error| error.to_string())?.map_err(|error| unreachable(&settings.brokers, &error))?;
+    let mut lines = found(&settings, &metadata)?;
+    lines.extend(topics::doubts(&admin, &settings.dead_letter).await);
+    Ok(lines)
+}
+
+fn unreachable(brokers: &str, error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut) => format!(
+            "no broker of {brokers} answered within {PATIENCE:?}: check the address, and whether it wants TLS or a login"
+        ),
+        _ => format!("{brokers}: {error}"),
+    }
+}
+
+fn found(settings: &Settings, metadata: &Metadata) -> Result<Vec<String>, String> {
+    let brokers = metadata.brokers().len();
+    let mut lines = vec![format!("{brokers} broker(s) by way of {}", settings.brokers)];
+    let partitions = |name: &str| {
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
+        topic.map(|topic| topic.partitions().len())
+    };
+    let missing: Vec<&str> = settings.named_topics().filter(|name| partitions(name).is_none()).collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "topics that do not exist, or may not be seen by this user: {}",
+            missing.join(", ")
+        ));
+    }
+    for name in settings.named_topics() {
+        lines.push(format!("topic {name}: {} partition(s)", partitions(name).unwrap_or(0)));
+    }
+    for regex in settings.topics.iter().filter(|topic| topic.starts_with('^')) {
+        lines.push(format!("topics {regex}: whatever matches when the group is joined"));
+    }
+    let made =
+        if settings.create_dead_letter { "will be made" } else { "missing, and create_dead_letter is false" };
+    for name in [settings.dead_letter.clone(), settings.replay_topic(), settings.state_topic()] {
+        match partitions(&name) {
+            Some(count) => lines.push(format!("topic {name}: {count} partition(s)")),
+            None if settings.create_dead_letter => lines.push(format!("topic {name}: {made}")),
+            None => return Err(format!("topic {name}: {made}")),
+        }
+    }
+    lines.push(format!("group {}", settings.group));
+    Ok(lines)
+}

@@ -1,0 +1,284 @@
+//! What the group gives and takes, and how it is answered.
+//!
+//! librdkafka waits for the answer to each rebalance, and goes on being polled meanwhile. An
+//! assignment is answered when it is known where each partition begins; a revocation when every
+//! call away of its partitions has answered, or after [`PATIENCE`]. What is lost already is given
+//! up at once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer, RebalanceProtocol};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::give_up;
+use super::offsets::{self, Alarm, Begin, list_of};
+use super::source::{Gone, Source};
+use super::{Arrival, Status};
+use crate::core::model::{Epoch, PartitionId};
+
+/// The longest that a revocation is held up for calls away; an account's time limit is shorter.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long after a failed look at offsets the next one is made.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// An assignment that is not answered yet.
+pub(super) struct Assigning {
+    list: TopicPartitionList,
+    not_before: Instant,
+}
+
+impl Assigning {
+    pub(super) fn new(list: TopicPartitionList) -> Self {
+        Self { list, not_before: Instant::now() }
+    }
+}
+
+/// A revocation that is not answered yet.
+pub(super) struct Revoking {
+    list: TopicPartitionList,
+    waiting: BTreeSet<(PartitionId, Epoch)>,
+    since: Instant,
+}
+
+impl Source {
+    /// The group takes partitions: asks the driver to let go, or says that they are lost.
+    pub(super) fn revoke(&mut self, list: TopicPartitionList) -> Result<(), Gone> {
+        if self.consumer.assignment_lost() {
+            return self.lose(&list);
+        }
+        let ids: Vec<PartitionId> = self.partitions.ids_of(&list).collect();
+        let mut waiting = BTreeSet::new();
+        for id in ids {
+            let held = self.partitions.slot_mut(id).and_then(|slot| slot.held.as_mut());
+            if let Some(held) = held.filter(|held| !held.revoking) {
+                held.revoking = true;
+                waiting.insert((id, held.epoch));
+            }
+        }
+        if !waiting.is_empty() {
+            let partitions = waiting.iter().copied().collect();
+            self.send(Arrival::Revoking { source: self.settings.source, partitions })?;
+        }
+        self.revoking.push_back(Revoking { list, waiting, since: Instant::now() });
+        Ok(())
+    }
+
+    /// The driver has let go of a partition.
+    pub(super) fn released(&mut self, partition: PartitionId, epoch: Epoch) {
+        for revoking in &mut self.revoking {
+            revoking.waiting.remove(&(partition, epoch));
+        }
+    }
+
+    /// Answers what can be answered, oldest first.
+    pub(super) fn answer_rebalances(&mut self) -> Result<(), Gone> {
+        while let Some(first) = self.revoking.front() {
+            let is_lost = self.consumer.assignment_lost();
+            if !is_lost && !first.waiting.is_empty() && first.since.elapsed() < PATIENCE {
+                return Ok(());
+            }
+            let Revoking { list, waiting, .. } = self.revoking.pop_front().expect("it was looked at");
+            if is_lost {
+                self.lose(&list)?;
+                continue;
+            }
+            if !waiting.is_empty() {
+                tracing::warn!(
+                    source = &*self.settings.name,
+                    "calls are still away after {PATIENCE:?}: their partitions are given up all the same"
+                );
+            }
+            self.commit_now(&list);
+            self.end_assignment(&list, |held| waiting.contains(&held))?;
+        }
+        while let Some(first) = self.assigning.front() {
+            if first.not_before > Instant::now() || !self.try_assign()? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Partitions that others have already: nothing is committed.
+    fn lose(&mut self, list: &TopicPartitionList) -> Result<(), Gone> {
+        tracing::warn!(
+            source = &*self.settings.name,
+            "the group gave {} partitions to others without waiting for us: what is away may be posted twice",
+            list.count()
+        );
+        self.end_assignment(list, |_| true)
+    }
+
+    /// Answers a revocation. Tells the driver what is lost to it: what it has not let go of itself.
+    fn end_assignment(
+        &mut self,
+        list: &TopicPartitionList,
+        is_lost: impl Fn((PartitionId, Epoch)) -> bool,
+    ) -> Result<(), Gone> {
+        // librdkafka remembers a pause past the assignment it was made for.
+        let paused = list_of(self.partitions.paused_of(list));
+        if paused.count() > 0
+            && let Err(error) = self.consumer.resume(&paused)
+        {
+            tracing::debug!(source = &*self.settings.name, %error, "a pause was not undone");
+        }
+        let mut partitions = self.partitions.release(list);
+        partitions.retain(|held| is_lost(*held));
+        if let Err(error) = give_up(&self.consumer, list) {
+            tracing::warn!(source = &*self.settings.name, %error, "a revocation was not taken");
+        }
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        self.send(Arrival::Lost { source: self.settings.source, partitions })
+    }
+
+    /// Begins the oldest assignment; false when it must be tried again later.
+    fn try_assign(&mut self) -> Result<bool, Gone> {
+        let Some(mut assigning) = self.assigning.pop_front() else { return Ok(false) };
+        if self.consumer.assignment_lost() {
+            self.end_assignment(&assigning.list, |_| true)?;
+            return Ok(true);
+        }
+        let begins = match assigning.list.count() {
+            0 => Ok(Vec::new()),
+            _ => offsets::begins(&self.consumer, &self.settings, &assigning.list, &mut self.beginning),
+        };
+        match begins {
+            Ok(begins) => {
+                self.assign(&begins)?;
+                Ok(true)
+            }
+            Err(error) => {
+                if let Some(left_out) = self.quiet.pass("offsets") {
+                    tracing::warn!(
+                        source = &*self.settings.name, %error, left_out,
+                        "cannot yet tell where the partitions begin; asking again"
+                    );
+                }
+                assigning.not_before = Instant::now() + ASK_AGAIN;
+                self.assigning.push_front(assigning);
+                Ok(false)
+            }
+        }
+    }
+
+    fn assign(&mut self, begins: &[Begin]) -> Result<(), Gone> {
+        let mut list = TopicPartitionList::new();
+        let mut first = TopicPartitionList::new();
+        for begin in begins {
+            add(&mut list, begin);
+            if begin.is_first {
+                add(&mut first, begin);
+            }
+            if let Some(alarm) = begin.alarm {
+                self.sound(begin, alarm);
+            }
+        }
+        let taken = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list),
+            _ => self.consumer.assign(&list),
+        };
+        if let Err(error) = taken {
+            // The group moved on meanwhile; it will say what is ours now.
+            tracing::warn!(source = &*self.settings.name, %error, "an assignment was not taken");
+            return Ok(());
+        }
+        let mut assigned = Vec::with_capacity(begins.len());
+        for begin in begins {
+            let id = self.partitions.intern(&begin.topic, begin.number);
+            let epoch = self.partitions.assign(id, begin.start, &begin.metadata, begin.end);
+            assigned.push((id, epoch, Arc::from(format!("{}/{}", begin.topic, begin.number))));
+        }
+        self.commit_first(&first);
+        self.joined = true;
+        self.lacks_topics &= begins.is_empty();
+        self.send(Arrival::Assigned { source: self.settings.source, partitions: assigned })?;
+        if self.lacks_topics { Ok(()) } else { self.set_status(Status::Ready) }
+    }
+
+    /// Where a group begins is committed at once, so that a restart begins at the same place.
+    fn commit_first(&mut self, first: &TopicPartitionList) {
+        if first.count() == 0 {
+            return;
+        }
+        if let Err(error) = self.consumer.commit(first, CommitMode::Sync) {
+            tracing::warn!(source = &*self.settings.name, %error, "the beginning could not be committed yet");
+            let ids: Vec<PartitionId> = self.partitions.ids_of(first).collect();
+            for id in ids {
+                if let Some(held) = self.partitions.slot_mut(id).and_then(|slot| slot.held.as_mut()) {
+                    held.forget_told();
+                }
+            }
+        }
+    }
+
+    /// Tells people that the broker does not give what the group left.
+    fn sound(&self, begin: &Begin, alarm: Alarm) {
+        let (source, partition) = (&*self.settings.name, format!("{}/{}", begin.topic, begin.number));
+        let start = begin.start;
+        match alarm {
+            Alarm::LostByBroker(offsets) => tracing::error!(
+                source,
+                partition,
+                offsets,
+                start,
+                "the broker deleted records that were not finished: they are lost"
+            ),
+            Alarm::Rewound { committed } => tracing::error!(
+                source,
+                partition,
+                committed,
+                end = begin.end,
+                start,
+                "the partition ends before what was committed: it is read from its first record"
+            ),
+            Alarm::NewToGroup => tracing::warn!(
+                source,
+                partition,
+                start,
+                "the group has committed before, but never here: the partition is read from its first record"
+            ),
+        }
+    }
+
+    /// A partition went backwards under its assignment (the broker lost its tail, or was told to
+    /// reset): what is held of it means nothing any more.
+    pub(super) fn begin_again(&mut self, id: PartitionId, offset: i64) -> Result<(), Gone> {
+        let source = self.settings.source;
+        let slot = self.partitions.slot(id).expect("the partition was found by its message");
+        let held = slot.held.as_ref().expect("only an assigned partition receives");
+        let (old, end, name) = (held.epoch, held.end_at_start, format!("{}/{}", slot.topic, slot.number));
+        tracing::error!(
+            source = &*self.settings.name,
+            partition = name,
+            offset,
+            "the partition went backwards: it is read again from there"
+        );
+        self.send(Arrival::Lost { source, partitions: vec![(id, old)] })?;
+        let epoch = self.partitions.assign(id, offset, "", end);
+        self.send(Arrival::Assigned { source, partitions: vec![(id, epoch, Arc::from(name))] })
+    }
+
+    /// Answers everything that is open, for a consumer that closes: it would wait for it.
+    pub(super) fn answer_all(&mut self) {
+        for assigning in std::mem::take(&mut self.assigning) {
+            if let Err(error) = self.consumer.incremental_assign(&assigning.list) {
+                tracing::debug!(%error, "an assignment while closing");
+            }
+        }
+        for revoking in std::mem::take(&mut self.revoking) {
+            if let Err(error) = give_up(&self.consumer, &revoking.list) {
+                tracing::debug!(%error, "a revocation while closing");
+            }
+        }
+    }
+}
+
+fn add(list: &mut TopicPartitionList, begin: &Begin) {
+    list.add_partition_offset(&begin.topic, begin.number, Offset::Offset(begin.start))
+        .expect("offsets of records are not negative");
+}

@@ -1,0 +1,143 @@
+//! The topics beside a source: dead letters, replay requests, states. Makes what is missing, and
+//! warns of a dead-letter topic that does not keep its letters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::context::PlainContext;
+use super::settings::Settings;
+
+/// How long one question to the broker may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long letters and replay requests are kept in topics made by roomcast: 30 days.
+const RETENTION_MS: &str = "2592000000";
+
+/// A dead-letter topic that keeps letters for less is warned of: 7 days.
+const SHORT_RETENTION_MS: i64 = 7 * 86_400_000;
+
+/// Partitions or replicas as the broker's own default has them (KIP-464; brokers since 2.4).
+const BROKER_DEFAULT: i32 = -1;
+
+/// Makes the three topics when they are missing (unless that is switched off) and looks at how the
+/// dead-letter topic keeps letters. `Err`: the broker could not be asked; to be tried again.
+pub(super) async fn prepare(settings: &Arc<Settings>) -> Result<(), String> {
+    let admin = AdminClient::from_config_and_context(&settings.client(), PlainContext::new(&settings.name))
+        .map_err(|error| format!("the Kafka client cannot be made: {error}"))?;
+    let admin = Arc::new(admin);
+    let names = existing(Arc::clone(&admin)).await?;
+    let (replay, state) = (settings.replay_topic(), settings.state_topic());
+    let keep = |name| {
+        NewTopic::new(name, BROKER_DEFAULT, TopicReplication::Fixed(BROKER_DEFAULT))
+            .set("cleanup.policy", "delete")
+            .set("retention.ms", RETENTION_MS)
+    };
+    let wanted = [
+        keep(settings.dead_letter.as_str()),
+        keep(replay.as_str()),
+        NewTopic::new(&state, 1, TopicReplication::Fixed(BROKER_DEFAULT)).set("cleanup.policy", "compact"),
+    ];
+    let missing: Vec<&NewTopic<'_>> =
+        wanted.iter().filter(|topic| !names.iter().any(|n| n == topic.name)).collect();
+    if !missing.is_empty() {
+        if settings.create_dead_letter {
+            create(settings, &admin, &missing).await?;
+        } else {
+            let missing: Vec<&str> = missing.iter().map(|topic| topic.name).collect();
+            tracing::error!(
+                source = &*settings.name,
+                "topics {missing:?} do not exist and create_dead_letter is false: make them, or letters cannot be written"
+            );
+        }
+    }
+    if names.contains(&settings.dead_letter) {
+        for warning in doubts(&admin, &settings.dead_letter).await {
+            tracing::warn!(source = &*settings.name, "{warning}");
+        }
+    }
+    Ok(())
+}
+
+/// The names of all topics. A question for all makes none, unlike one for a name.
+async fn existing(admin: Arc<AdminClient<PlainContext>>) -> Result<Vec<String>, String> {
+    let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, PATIENCE)).await;
+    let metadata = asked
+        .expect("asking for metadata does not panic")
+        .map_err(|error| format!("the broker does not tell its topics: {error}"))?;
+    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+}
+
+async fn create(
+    settings: &Settings,
+    admin: &AdminClient<PlainContext>,
+    topics: &[&NewTopic<'_>],
+) -> Result<(), String> {
+    let source = &*settings.name;
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    let results = match admin.create_topics(topics.iter().copied(), &options).await {
+        Ok(results) => results,
+        // The embedded broker has no such request; it makes topics when they are written to.
+        Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => return Ok(()),
+        Err(error) => return Err(format!("topics cannot be made: {error}")),
+    };
+    for result in results {
+        match result {
+            Ok(topic) => tracing::info!(source, topic, "made"),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists | RDKafkaErrorCode::UnsupportedFeature)) => {}
+            Err((topic, code)) => return Err(format!("topic {topic} cannot be made: {code}")),
+        }
+    }
+    Ok(())
+}
+
+/// What is doubtful about how a dead-letter topic keeps letters. A broker that does not tell is
+/// not doubted.
+pub(super) async fn doubts(admin: &AdminClient<PlainContext>, topic: &str) -> Vec<String> {
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+    let told = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
+    let Ok(Some(Ok(config))) = told.map(|all| all.into_iter().next()) else { return Vec::new() };
+    let value = |name| config.get(name).and_then(|entry| entry.value.as_deref());
+    doubtful(topic, value("cleanup.policy"), value("retention.ms"))
+}
+
+fn doubtful(topic: &str, policy: Option<&str>, retention_ms: Option<&str>) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if policy.is_some_and(|policy| policy.contains("compact")) {
+        doubts.push(format!(
+            "the dead-letter topic {topic} is compacted: of letters with one key only the last is kept; \
+             set cleanup.policy=delete"
+        ));
+    }
+    let retention = retention_ms.and_then(|text| text.parse::<i64>().ok()).filter(|ms| *ms >= 0);
+    if let Some(ms) = retention.filter(|ms| *ms < SHORT_RETENTION_MS) {
+        doubts.push(format!(
+            "the dead-letter topic {topic} keeps letters for {} hours only; set retention.ms to 7 days or more",
+            ms / 3_600_000
+        ));
+    }
+    doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::doubtful;
+
+    #[test]
+    fn a_topic_that_forgets_letters_is_doubted() {
+        let table: &[(Option<&str>, Option<&str>, usize)] = &[
+            (None, None, 0),
+            (Some("delete"), Some("-1"), 0),
+            (Some("delete"), Some("604800000"), 0),
+            (Some("delete"), Some("86400000"), 1),
+            (Some("compact"), Some("-1"), 1),
+            (Some("compact,delete"), Some("1000"), 2),
+        ];
+        for (policy, retention, wanted) in table {
+            assert_eq!(doubtful("dlq", *policy, *retention).len(), *wanted, "{policy:?} {retention:?}");
+        }
+    }
+}

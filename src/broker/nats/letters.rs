@@ -1,0 +1,156 @@
+//! Writes letters into the dead-letter stream: one subject for each, so that each exists once.
+//!
+//! The publish expects that the subject has no message yet. A server that answers "wrong last
+//! sequence" therefore says that this very letter is there already, which is what was wanted.
+
+use std::sync::Arc;
+
+use async_nats::HeaderMap;
+use async_nats::header::{HeaderName, HeaderValue};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::link::{Link, chain};
+use crate::broker::{Boxed, Letters};
+use crate::core::letter::{PREFIX, Sealed};
+
+/// Letters away at once: below the client's own limit, behind which it would wait in silence.
+const AWAY: usize = 64;
+
+/// The dead-letter stream of one source.
+pub struct Writer {
+    link: Arc<Link>,
+    stream: String,
+    addresses: String,
+    away: Semaphore,
+}
+
+impl Writer {
+    /// Writes into `stream`; `addresses` name the servers in errors.
+    pub fn new(link: Arc<Link>, stream: String, addresses: String) -> Self {
+        Self { link, stream, addresses, away: Semaphore::new(AWAY) }
+    }
+
+    async fn write_once(&self, letter: &Sealed) -> Result<(), PublishError> {
+        let jetstream = self
+            .link
+            .jetstream(&self.addresses)
+            .map_err(|why| PublishError::with_source(PublishErrorKind::Other, why))?;
+        let publish = PublishMessage::build()
+            .payload(letter.value.clone().unwrap_or_default())
+            .headers(headers(letter))
+            .expected_last_subject_sequence(0);
+        let subject = format!("{}.letter.{}", self.stream, letter.id);
+        let outcome = async { jetstream.send_publish(subject, publish).await?.await }.await;
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Letters for Writer {
+    fn write(&self, letter: Sealed) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            let _permit = self.away.acquire().await.expect("the semaphore is never closed");
+            let mut error = match self.write_once(&letter).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if is_too_large(&error) {
+                let stands = stands(&letter);
+                let truncated = letter.truncated(&stands);
+                error = match self.write_once(&truncated).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                };
+                // The record's own headers are too much even without its value.
+                if is_too_large(&error) {
+                    error = match self.write_once(&own_headers_only(truncated)).await {
+                        Ok(()) => return Ok(()),
+                        Err(error) => error,
+                    };
+                }
+            }
+            Err(format!("cannot write to dead-letter stream {}: {}", self.stream, chain(&error)))
+        })
+    }
+}
+
+/// Larger than the server or the stream takes.
+fn is_too_large(error: &PublishError) -> bool {
+    use std::error::Error;
+    error.kind() == PublishErrorKind::MaxPayloadExceeded
+        || error
+            .source()
+            .and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>())
+            .is_some_and(|source| source.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM)
+}
+
+/// Where the value stands: `subject/partition/sequence`, as the letter's own headers have it.
+fn stands(letter: &Sealed) -> String {
+    let header = |name: &str| {
+        let found = letter.headers.iter().rev().find(|(key, _)| key.strip_prefix(PREFIX) == Some(name));
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+    };
+    format!("{}/{}/{}", header("topic"), header("partition"), header("offset"))
+}
+
+fn own_headers_only(mut letter: Sealed) -> Sealed {
+    letter.headers.retain(|(name, _)| name.starts_with(PREFIX) && !name.starts_with("roomcast-nats-"));
+    letter
+}
+
+/// The letter's headers as NATS takes them: names without spaces and colons, values on one line.
+fn headers(letter: &Sealed) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in &letter.headers {
+        map.append(header_name(name), header_value(value));
+    }
+    map
+}
+
+fn header_name(name: &str) -> HeaderName {
+    name.parse().unwrap_or_else(|_| {
+        let plain: String =
+            name.chars().map(|c| if c.is_ascii_graphic() && c != ':' { c } else { '_' }).collect();
+        plain.parse().unwrap_or_else(|_| HeaderName::from_static("unnamed"))
+    })
+}
+
+fn header_value(value: &Bytes) -> HeaderValue {
+    let text = String::from_utf8_lossy(value).replace(['\r', '\n'], " ");
+    text.parse().expect("a text without line ends is a header value")
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::core::letter::LetterId;
+
+    fn sealed(headers: &[(&str, &str)]) -> Sealed {
+        let headers = headers.iter().map(|(n, v)| (Arc::from(*n), Bytes::copy_from_slice(v.as_bytes())));
+        Sealed { id: LetterId(Uuid::nil()), key: None, value: None, headers: headers.collect() }
+    }
+
+    #[test]
+    fn headers_become_what_nats_takes() {
+        let map = headers(&sealed(&[("a b:c", "x\r\ny"), ("Room", "1"), ("Room", "2")]));
+        assert_eq!(map.get("a_b_c").map(|v| v.as_str().to_owned()), Some("x  y".to_owned()));
+        let rooms: Vec<&str> = map.get_all("Room").map(HeaderValue::as_str).collect();
+        assert_eq!(rooms, ["1", "2"]);
+    }
+
+    #[test]
+    fn a_truncated_letter_says_where_its_value_stands() {
+        let letter =
+            sealed(&[("roomcast-topic", "m.1"), ("roomcast-partition", "0"), ("roomcast-offset", "7")]);
+        assert_eq!(stands(&letter), "m.1/0/7");
+    }
+}

@@ -1,0 +1,232 @@
+//! The connection to the servers: made once, waited for as long as it takes, then kept by the client.
+//!
+//! Everything that talks to the broker borrows it from here. It knows nothing of streams. Connecting
+//! for the first time is our own loop, so that the reason of each failure is told; from then on
+//! the client reconnects by itself, for ever.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use secrecy::ExposeSecret;
+use tokio::sync::watch;
+
+use super::settings::{Login, Settings};
+
+/// How long one attempt to connect may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long the server may take to answer a request of the JetStream API.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The waits between attempts: the first, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// How often a failure that goes on is told again in the log.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
+
+/// A connection that may not be there yet.
+#[derive(Debug)]
+pub struct Link {
+    client: watch::Sender<Option<Client>>,
+    up: watch::Sender<bool>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { client: watch::Sender::new(None), up: watch::Sender::new(false) }
+    }
+}
+
+impl Link {
+    /// Connects, and tries for ever; `told` hears why it waits, `changed` each loss and return of
+    /// the connection from then on.
+    pub async fn connect(
+        &self,
+        settings: &Settings,
+        mut told: impl FnMut(String),
+        changed: impl Fn(bool) + Clone + Send + Sync + 'static,
+    ) -> Client {
+        let mut patience = Patience::default();
+        loop {
+            let up = self.up.clone();
+            let changed = changed.clone();
+            let on_event = move |event: Event| {
+                // A change is noted before the callback's future runs, in the order of events.
+                match event {
+                    Event::Connected => {
+                        up.send_replace(true);
+                        changed(true);
+                    }
+                    Event::Disconnected | Event::Closed => {
+                        up.send_replace(false);
+                        changed(false);
+                    }
+                    Event::SlowConsumer(_) => tracing::error!("the client dropped messages: {event}"),
+                    Event::ServerError(_) | Event::ClientError(_) => tracing::debug!("nats: {event}"),
+                    Event::LameDuckMode | Event::Draining => tracing::info!("nats: {event}"),
+                }
+                std::future::ready(())
+            };
+            match connect_once(settings, on_event).await {
+                Ok(client) => {
+                    self.client.send_replace(Some(client.clone()));
+                    self.up.send_replace(true);
+                    return client;
+                }
+                Err(why) => {
+                    let why = format!("cannot connect to {}: {why}", settings.addresses());
+                    patience.tell(&why, &mut told);
+                    patience.wait().await;
+                }
+            }
+        }
+    }
+
+    /// The client, once it is connected; waits for that.
+    pub async fn connected(&self) -> Client {
+        // Waiting on a watch fails only when its sender is gone, and `self` owns both.
+        let _ = self.up.subscribe().wait_for(|up| *up).await;
+        let mut clients = self.client.subscribe();
+        let client = clients.wait_for(Option::is_some).await.expect("the link owns the sender");
+        client.clone().expect("waited for until it was there")
+    }
+
+    /// Lets go of a client that has ended; the next [`Link::connect`] makes another.
+    pub fn forget(&self) {
+        self.up.send_replace(false);
+        self.client.send_replace(None);
+    }
+
+    /// Whether the client is connected, whatever its events said; notes it when it is.
+    pub fn is_back(&self) -> bool {
+        let is_back = self.client_if_connected().is_some();
+        if is_back {
+            self.up.send_replace(true);
+        }
+        is_back
+    }
+
+    /// The client, if it was ever connected.
+    pub fn client_if_any(&self) -> Option<Client> {
+        self.client.borrow().clone()
+    }
+
+    /// The client, if it is connected.
+    pub fn client_if_connected(&self) -> Option<Client> {
+        let client = self.client.borrow().clone()?;
+        (client.connection_state() == State::Connected).then_some(client)
+    }
+
+    /// The JetStream API, or why it cannot be used now.
+    pub fn jetstream(&self, addresses: &str) -> Result<Context, String> {
+        let client = self.client_if_connected();
+        client.map(jetstream).ok_or_else(|| format!("not connected to {addresses}"))
+    }
+}
+
+/// The JetStream API of a client.
+pub fn jetstream(client: Client) -> Context {
+    ContextBuilder::new().timeout(ANSWER).build(client)
+}
+
+/// Connects once, or says why not.
+pub async fn connect_once<F>(settings: &Settings, on_event: F) -> Result<Client, String>
+where
+    F: Fn(Event) -> std::future::Ready<()> + Send + Sync + 'static,
+{
+    let mut options = ConnectOptions::new()
+        .name("roomcast")
+        .max_reconnects(None)
+        .connection_timeout(CONNECT)
+        .request_timeout(Some(ANSWER))
+        .event_callback(on_event);
+    options = match &settings.login {
+        Login::Nobody => options,
+        Login::Password(name, password) => {
+            options.user_and_password(name.clone(), password.expose_secret().to_owned())
+        }
+        Login::Token(token) => options.token(token.expose_secret().to_owned()),
+        Login::Nkey(seed) => options.nkey(seed.expose_secret().trim().to_owned()),
+        // The error is not repeated: it could quote what it could not read.
+        Login::Credentials(text) => options
+            .credentials(text.expose_secret())
+            .map_err(|_| "the credentials are not a NATS credentials file (a JWT and a seed)".to_owned())?,
+    };
+    if let Some(tls) = &settings.tls {
+        options = options.require_tls(true);
+        if let Some(file) = &tls.ca_file {
+            options = options.add_root_certificates(file.clone());
+        }
+        if let Some((cert, key)) = &tls.client {
+            options = options.add_client_certificate(cert.clone(), key.clone());
+        }
+    }
+    let servers = settings
+        .servers
+        .iter()
+        .map(|server| server.parse::<ServerAddr>().map_err(|_| "an address cannot be read".to_owned()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let attempt = options.connect(servers);
+    match tokio::time::timeout(CONNECT * 2, attempt).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+/// An error and what caused it, on one line, each cause once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Grows the wait between tries, and tells a failure when it is new or has gone on for a while.
+#[derive(Debug)]
+pub struct Patience {
+    wait: Duration,
+    said: Option<(String, tokio::time::Instant)>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { wait: WAITS.0, said: None }
+    }
+}
+
+impl Patience {
+    /// Logs `why` if it is time, and gives it to `told` if it is new.
+    pub fn tell(&mut self, why: &str, mut told: impl FnMut(String)) {
+        let is_new = self.said.as_ref().is_none_or(|(said, _)| said != why);
+        if is_new {
+            told(why.to_owned());
+        }
+        if is_new || self.said.as_ref().is_some_and(|(_, at)| at.elapsed() >= TOLD_AGAIN) {
+            tracing::warn!("{}", Line(why));
+            self.said = Some((why.to_owned(), tokio::time::Instant::now()));
+        }
+    }
+
+    /// Waits: each time twice as long, up to five seconds.
+    pub async fn wait(&mut self) {
+        tokio::time::sleep(self.wait).await;
+        self.wait = (self.wait * 2).min(WAITS.1);
+    }
+}
+
+/// A reason with what is done about it.
+struct Line<'a>(&'a str);
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "waiting for NATS, trying again: {}", self.0)
+    }
+}

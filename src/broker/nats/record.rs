@@ -1,0 +1,212 @@
+//! From a JetStream message to a [`Record`]: identity, key, headers. Pure; used by [`super::source`].
+
+use std::sync::Arc;
+
+use async_nats::{HeaderMap, Message, header};
+use bytes::Bytes;
+
+use super::rescue::Rescued;
+use super::settings::KeyPlace;
+use crate::core::model::{Epoch, Origin, PartitionId, Record, RecordId, SourceId};
+use crate::core::time::Wall;
+
+/// The header that a stream with sources writes: origin stream, sequence, and what was transformed.
+const STREAM_SOURCE: &str = "Nats-Stream-Source";
+
+/// The one partition of a NATS source.
+pub const PARTITION: PartitionId = PartitionId(0);
+
+/// What the ack subject tells of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The message's place in the stream.
+    pub sequence: u64,
+    /// The delivery's place among the consumer's: one more for each, redeliveries included.
+    pub consumer_sequence: u64,
+    /// Which delivery of this message it is, from 1.
+    pub count: i64,
+    /// When it was published, in nanoseconds since 1970.
+    pub published: i64,
+}
+
+/// Makes records of one source.
+#[derive(Clone, Debug)]
+pub struct Maker {
+    /// The source.
+    pub source: SourceId,
+    /// The stream that is read.
+    pub stream: Arc<str>,
+    /// Where the key stands.
+    pub key: KeyPlace,
+}
+
+impl Maker {
+    /// The record of a message.
+    pub fn record(&self, message: Message, delivery: Delivery, epoch: Epoch, maybe_tried: bool) -> Record {
+        let headers = message.headers.as_ref().map(headers).unwrap_or_default();
+        self.make(message.subject.as_str(), message.payload, headers, delivery, epoch, maybe_tried)
+    }
+
+    /// The record of a message that was read through the stream's API.
+    pub fn rescued(&self, message: Rescued, epoch: Epoch, maybe_tried: bool) -> Record {
+        let Rescued { delivery, subject, headers, payload, .. } = message;
+        self.make(&subject, payload, headers, delivery, epoch, maybe_tried)
+    }
+
+    fn make(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        headers: Vec<(Arc<str>, Bytes)>,
+        delivery: Delivery,
+        epoch: Epoch,
+        maybe_tried: bool,
+    ) -> Record {
+        let offset = delivery.sequence.cast_signed();
+        Record {
+            id: RecordId { source: self.source, partition: PARTITION, epoch, offset },
+            origin: self.origin(&headers, subject, offset),
+            key: self.key(&headers, subject),
+            value: Some(payload),
+            headers,
+            timestamp: Wall(delivery.published.div_euclid(1_000_000)),
+            maybe_tried,
+        }
+    }
+
+    fn key(&self, headers: &[(Arc<str>, Bytes)], subject: &str) -> Option<Bytes> {
+        match &self.key {
+            KeyPlace::Nowhere => None,
+            KeyPlace::Token(number) => {
+                let token = subject.split('.').nth(*number)?;
+                Some(Bytes::copy_from_slice(token.as_bytes()))
+            }
+            KeyPlace::Header(wanted) => {
+                let exact = headers.iter().find(|(name, _)| **name == **wanted);
+                // Producers differ in how they write a header's case; the exact one goes first.
+                let near = || headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+                exact.or_else(near).map(|(_, value)| value.clone())
+            }
+        }
+    }
+
+    /// Where the record was first stored: a stream that sources others says so on each message.
+    fn origin(&self, headers: &[(Arc<str>, Bytes)], subject: &str, sequence: i64) -> Origin {
+        let sourced = headers.iter().rev().find(|(name, _)| &**name == STREAM_SOURCE);
+        let sourced = sourced.and_then(|(_, value)| stream_source(std::str::from_utf8(value).ok()?));
+        let (stream, topic, offset) = match sourced {
+            Some((stream, offset, topic)) => {
+                (Arc::from(stream), topic.unwrap_or(subject), offset.cast_signed())
+            }
+            None => (self.stream.clone(), subject, sequence),
+        };
+        Origin { stream, topic: Arc::from(topic), partition: 0, offset }
+    }
+}
+
+/// Reads `MATCH 17 match.> > match.1.events`: stream (with `:…` when it is in another domain),
+/// sequence, filter, transform and, from server 2.10 on, the subject it was published to.
+fn stream_source(value: &str) -> Option<(&str, u64, Option<&str>)> {
+    let mut parts = value.split(' ');
+    let stream = parts.next()?.split(':').next().filter(|name| !name.is_empty())?;
+    let sequence = parts.next()?.parse().ok()?;
+    Some((stream, sequence, parts.nth(2)))
+}
+
+/// All headers, sorted by name because the client keeps them in a hash map; values of one name stay
+/// in their order. The pin is a matter between the server and us.
+fn headers(map: &HeaderMap) -> Vec<(Arc<str>, Bytes)> {
+    let mut names: Vec<_> = map.iter().filter(|(name, _)| **name != header::NATS_PIN_ID).collect();
+    names.sort_by(|a, b| AsRef::<str>::as_ref(a.0).cmp(b.0.as_ref()));
+    let mut list = Vec::new();
+    for (name, values) in names {
+        let name: Arc<str> = Arc::from(AsRef::<str>::as_ref(name));
+        for value in values {
+            list.push((name.clone(), Bytes::copy_from_slice(value.as_str().as_bytes())));
+        }
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(subject: &str, headers: HeaderMap) -> Message {
+        Message {
+            subject: subject.into(),
+            reply: None,
+            payload: Bytes::from_static(b"{}"),
+            headers: Some(headers),
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    fn maker(key: KeyPlace) -> Maker {
+        Maker { source: SourceId(3), stream: Arc::from("MATCH"), key }
+    }
+
+    const AT: Delivery =
+        Delivery { sequence: 9, consumer_sequence: 12, count: 1, published: 1_700_000_000_123_456_789 };
+
+    #[test]
+    fn identity_is_stream_and_sequence() {
+        let record = maker(KeyPlace::Token(1)).record(
+            message("match.42.events", HeaderMap::new()),
+            AT,
+            Epoch(2),
+            false,
+        );
+        assert_eq!(
+            record.id,
+            RecordId { source: SourceId(3), partition: PartitionId(0), epoch: Epoch(2), offset: 9 }
+        );
+        assert_eq!(&*record.origin.stream, "MATCH");
+        assert_eq!(&*record.origin.topic, "match.42.events");
+        assert_eq!((record.origin.partition, record.origin.offset), (0, 9));
+        assert_eq!(record.key.as_deref(), Some(&b"42"[..]));
+        assert_eq!(record.timestamp, Wall(1_700_000_000_123));
+    }
+
+    #[test]
+    fn a_sourced_message_keeps_its_first_identity() {
+        let mut headers = HeaderMap::new();
+        headers.insert(STREAM_SOURCE, "ORIGIN:aBcD 17 match.> > match.7.events");
+        let record =
+            maker(KeyPlace::Nowhere).record(message("parts.1.match.7", headers), AT, Epoch(0), false);
+        assert_eq!(&*record.origin.stream, "ORIGIN");
+        assert_eq!(&*record.origin.topic, "match.7.events");
+        assert_eq!(record.origin.offset, 17);
+        assert_eq!(record.id.offset, 9, "acks go by this stream's own sequence");
+        assert_eq!(stream_source("ORIGIN 17"), Some(("ORIGIN", 17, None)));
+        assert_eq!(stream_source("nonsense"), None);
+    }
+
+    #[test]
+    fn headers_keep_repeats_and_lose_the_pin() {
+        let mut headers = HeaderMap::new();
+        headers.append("Room", "b");
+        headers.append("Room", "a");
+        headers.append("App", "x");
+        headers.insert(header::NATS_PIN_ID, "pin");
+        let record =
+            maker(KeyPlace::Header("room".to_owned())).record(message("s", headers), AT, Epoch(0), true);
+        let list: Vec<(&str, &[u8])> = record.headers.iter().map(|(n, v)| (&**n, v.as_ref())).collect();
+        assert_eq!(list, [("App", &b"x"[..]), ("Room", b"b"), ("Room", b"a")]);
+        assert_eq!(record.key.as_deref(), Some(&b"b"[..]));
+        assert!(record.maybe_tried);
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_none() {
+        let headers = HeaderMap::new;
+        assert_eq!(
+            maker(KeyPlace::Token(9)).record(message("a.b", headers()), AT, Epoch(0), false).key,
+            None
+        );
+        let by_header = maker(KeyPlace::Header("Room".to_owned()));
+        assert_eq!(by_header.record(message("a.b", headers()), AT, Epoch(0), false).key, None);
+    }
+}

@@ -1,0 +1,145 @@
+//! Messages whose headers the client cannot read: they are fetched another way.
+//!
+//! A publisher may write any bytes as headers, and the server passes them on. async-nats breaks the
+//! connection on such a message (not UTF-8, a name it does not allow), or panics (a lone carriage
+//! return), and the server sends it again after the reconnect: one poison message would stop the
+//! source for good. So after a break what is delivered but not here is read through the stream's
+//! API, which wraps headers in base64. What is poison is then held like any other; the progress told
+//! for it keeps the server from sending it. Used by [`super::reading`].
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_nats::Subject;
+use async_nats::header::HeaderName;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::record::Delivery;
+
+/// Breaks of the connection without a message in between after which one that stands by looks as
+/// well: the very first message it is given may be poison.
+pub const BREAKS: u32 = 2;
+/// The most messages to look at in one go, newest first: more than one pull delivers.
+pub const MOST: usize = 1_000;
+
+/// A message read through the API.
+#[derive(Clone, Debug)]
+pub struct Rescued {
+    /// As the ack subject would tell it.
+    pub delivery: Delivery,
+    /// Where it is acked.
+    pub reply: Subject,
+    /// Its subject.
+    pub subject: String,
+    /// Its headers, byte for byte.
+    pub headers: Vec<(Arc<str>, Bytes)>,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    message: Raw,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    subject: String,
+    time: String,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+}
+
+/// Reads those of `sequences` that are poison. What cannot be read now is left to the next time.
+pub async fn rescue(context: &Context, stream: &str, durable: &str, sequences: Vec<u64>) -> Vec<Rescued> {
+    let mut rescued = Vec::new();
+    for sequence in sequences {
+        let request = json!({ "seq": sequence });
+        let answer = context.request(format!("STREAM.MSG.GET.{stream}"), &request).await;
+        let raw = match answer {
+            Ok(Response::Ok::<Answer>(answer)) => answer.message,
+            // Deleted, or no message of that sequence.
+            Ok(Response::Err { .. }) => continue,
+            Err(error) => {
+                tracing::debug!("cannot read message {sequence} of {stream}: {error}");
+                break;
+            }
+        };
+        rescued.extend(read(raw, sequence, stream, durable));
+    }
+    rescued
+}
+
+/// The message, if it is poison.
+fn read(raw: Raw, sequence: u64, stream: &str, durable: &str) -> Option<Rescued> {
+    let block = STANDARD.decode(&raw.hdrs).ok()?;
+    if !is_poison(&block) {
+        return None;
+    }
+    let published = raw.time.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
+    let published = i64::try_from(published).ok()?;
+    let delivery = Delivery { sequence, consumer_sequence: 0, count: 2, published };
+    // The server acks by the stream's sequence alone when acks are explicit.
+    let reply = Subject::from(format!("$JS.ACK.{stream}.{durable}.1.{sequence}.0.{published}.0"));
+    let payload = STANDARD.decode(&raw.data).ok()?.into();
+    Some(Rescued { delivery, reply, subject: raw.subject, headers: lines(&block), payload })
+}
+
+/// Whether the client could not read a block of headers.
+fn is_poison(block: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(block) else { return true };
+    text.lines().skip(1).filter(|line| !line.is_empty()).any(|line| match line.split_once(':') {
+        Some((name, value)) => HeaderName::from_str(name).is_err() || value.contains('\r'),
+        None => true,
+    })
+}
+
+/// The headers of a block, as well as they can be told apart.
+fn lines(block: &[u8]) -> Vec<(Arc<str>, Bytes)> {
+    let mut list = Vec::new();
+    for line in block.split(|byte| *byte == b'\n').skip(1) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            continue;
+        }
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let name = String::from_utf8_lossy(&line[..colon]).into_owned();
+        let value = line.get(colon + 1..).unwrap_or_default().trim_ascii();
+        list.push((Arc::from(name), Bytes::copy_from_slice(value)));
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_cannot_read_is_poison() {
+        for (block, poison) in [
+            (&b"NATS/1.0\r\nRoom: a\r\n\r\n"[..], false),
+            (b"", false),
+            (b"NATS/1.0\r\nRoom: \xff\r\n\r\n", true),
+            (b"NATS/1.0\r\nRoom: a\rb\r\n\r\n", true),
+            (b"NATS/1.0\r\nRo om: a\r\n\r\n", true),
+            (b"NATS/1.0\r\nnothing\r\n\r\n", true),
+        ] {
+            assert_eq!(is_poison(block), poison, "{}", block.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn headers_keep_their_bytes() {
+        let list = lines(b"NATS/1.0\r\nRoom: \xff\r\nRo om:b\rc\r\nnothing\r\n\r\n");
+        let list: Vec<(&str, &[u8])> = list.iter().map(|(name, value)| (&**name, value.as_ref())).collect();
+        assert_eq!(list, [("Room", &b"\xff"[..]), ("Ro om", b"b\rc"), ("nothing", b"")]);
+    }
+}

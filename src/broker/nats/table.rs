@@ -1,0 +1,165 @@
+//! The small table beside the dead letters: a KV bucket `<dead_letter>_state`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::context::CreateKeyValueErrorKind;
+use async_nats::jetstream::kv::{Config, Operation, Store};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::OnceCell;
+
+use super::link::{Link, chain};
+use crate::broker::{Boxed, Table};
+
+/// How long reading all rows may take.
+const READ: Duration = Duration::from_secs(30);
+
+/// The bucket of one source.
+pub struct Bucket {
+    link: Arc<Link>,
+    name: String,
+    /// Replicas of the dead-letter stream are taken over from it.
+    beside: String,
+    addresses: String,
+    store: OnceCell<Store>,
+}
+
+impl Bucket {
+    /// The bucket beside the dead-letter stream `beside`; `addresses` name the servers in errors.
+    pub fn new(link: Arc<Link>, beside: String, addresses: String) -> Self {
+        Self { link, name: format!("{beside}_state"), beside, addresses, store: OnceCell::new() }
+    }
+
+    async fn store(&self) -> Result<&Store, String> {
+        self.store.get_or_try_init(|| self.open()).await
+    }
+
+    async fn open(&self) -> Result<Store, String> {
+        let jetstream = self.link.jetstream(&self.addresses)?;
+        if let Ok(store) = jetstream.get_key_value(&self.name).await {
+            return Ok(store);
+        }
+        let beside = jetstream.get_stream(&self.beside).await;
+        let config = Config {
+            bucket: self.name.clone(),
+            description: "roomcast: what became of letters".to_owned(),
+            history: 1,
+            num_replicas: beside.map_or(1, |stream| stream.cached_info().config.num_replicas.max(1)),
+            ..Config::default()
+        };
+        match jetstream.create_key_value(config).await {
+            Ok(store) => Ok(store),
+            // Another replica was faster.
+            Err(error) if error.kind() == CreateKeyValueErrorKind::BucketCreate => {
+                let again = jetstream.get_key_value(&self.name).await;
+                again.map_err(|_| format!("cannot make bucket {}: {}", self.name, chain(&error)))
+            }
+            Err(error) => Err(format!("cannot make bucket {}: {}", self.name, chain(&error))),
+        }
+    }
+
+    async fn rows(&self) -> Result<Vec<(String, Bytes)>, String> {
+        let store = self.store().await?;
+        let failed =
+            |error: &dyn std::error::Error| format!("cannot read bucket {}: {}", self.name, chain(error));
+        // A watch of an empty bucket would wait for its first row. (`Store::status` answers from the
+        // time the bucket was opened.)
+        let info = store.stream.get_info().await.map_err(|error| failed(&error))?;
+        if info.state.messages == 0 {
+            return Ok(Vec::new());
+        }
+        let mut watch = store.watch_with_history(">").await.map_err(|error| failed(&error))?;
+        let mut rows = Vec::new();
+        while let Some(entry) = watch.next().await {
+            let entry = entry.map_err(|error| failed(&error))?;
+            if entry.operation == Operation::Put {
+                rows.push((decode(&entry.key), entry.value));
+            }
+            if entry.seen_current {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Table for Bucket {
+    fn load(&self) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>> {
+        Box::pin(async move {
+            match tokio::time::timeout(READ, self.rows()).await {
+                Ok(rows) => rows,
+                Err(_) => Err(format!("cannot read bucket {}: no answer in time", self.name)),
+            }
+        })
+    }
+
+    fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            let store = self.store().await?;
+            let put = store.put(encode(&key), value).await;
+            put.map(drop).map_err(|error| format!("cannot write to bucket {}: {}", self.name, chain(&error)))
+        })
+    }
+}
+
+/// A row's key as a bucket takes it: letters, digits, `-`, `_` and `/` as they are, every other byte
+/// as `=` and two hex digits. A key without bytes is `=`. A period is escaped too, because a key
+/// may not begin or end with one.
+fn encode(key: &str) -> String {
+    if key.is_empty() {
+        return "=".to_owned();
+    }
+    let mut encoded = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'/' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("={byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// The row's key; a key that somebody else wrote in another form stays as it is.
+fn decode(encoded: &str) -> String {
+    if encoded == "=" {
+        return String::new();
+    }
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'=' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = rest.split_at_checked(2);
+        let escaped = digits.and_then(|(hex, after)| {
+            Some((u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?, after))
+        });
+        let Some((byte, after)) = escaped else { return encoded.to_owned() };
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| encoded.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_comes_back() {
+        for key in ["", "a-b_c/D9", ".", "a.b", "=", "=41", "broadcast live 2026-01-31", "房间", "*>"] {
+            let encoded = encode(key);
+            assert!(
+                !encoded.is_empty()
+                    && encoded.chars().all(|c| c.is_ascii_alphanumeric() || "-_/=".contains(c)),
+                "{encoded}"
+            );
+            assert_eq!(decode(&encoded), key);
+        }
+        assert_eq!(encode("0b8e-1"), "0b8e-1", "a letter's id stays readable");
+        assert_eq!(decode("a=ZZ"), "a=ZZ");
+    }
+}

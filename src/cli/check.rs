@@ -1,0 +1,295 @@
+//! `roomcast check`: is the config right, and what does it amount to?
+//!
+//! It is `app::build` without `run`: what passes here starts. It opens no secret and speaks to
+//! nobody, unless `--live` is given; even then nothing is sent to any room.
+
+use std::process::ExitCode;
+
+use serde_json::{Value as Json, json};
+
+use super::{Cli, Error, live, output};
+use crate::app::{self, Account, App, SourceConfig};
+use crate::config::{Loaded, Texts, render};
+use crate::core::letter::Names;
+use crate::core::model::Path;
+use crate::core::provider::Provider;
+use crate::core::section::{Node, Place, Problem, Severity, Value};
+
+/// What `check` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  roomcast check -c roomcast.toml
+  roomcast check -c base.toml -c production.toml --live
+  roomcast check -c roomcast.toml --deny-warnings --format json     for CI
+
+Mistakes are told as file:line:column: key: found X, wanted Y; exit code 78.")]
+pub struct Args {
+    /// Also open secret files, log in to every account and every broker. Nothing is sent.
+    #[arg(long)]
+    pub live: bool,
+    /// Treat warnings as mistakes.
+    #[arg(long)]
+    pub deny_warnings: bool,
+    /// How the result is printed.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+}
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Error::Config`] when the config is wrong, or has warnings and they are denied.
+pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
+    let loaded = super::load(cli)?;
+    let open = if args.live { app::open_secret } else { app::leave_secret_closed };
+    let app = match app::build(&loaded, &open) {
+        Ok(app) => app,
+        Err(problems) => {
+            if args.format == Format::Json {
+                let found = json!({ "ok": false, "problems": problems_json(&problems, &loaded.texts) });
+                output::print(&format!("{found:#}\n"))?;
+            }
+            return Err(Error::Config(render::problems(&problems, &loaded.texts, super::look())));
+        }
+    };
+    output::complain(&render::problems(&app.warnings, &loaded.texts, super::look()));
+    let denied = args.deny_warnings && !app.warnings.is_empty();
+    let trials = if args.live { Some(super::runtime()?.block_on(live::try_all(&app))) } else { None };
+    let report = match args.format {
+        Format::Text => {
+            text(&Summary::of(&app, &loaded)) + &trials.as_deref().map_or_else(String::new, live::text)
+        }
+        Format::Json => format!("{:#}\n", json(&Summary::of(&app, &loaded), denied, trials.as_deref())),
+    };
+    output::print(&report)?;
+    if denied {
+        let count = count(app.warnings.len());
+        return Err(Error::Config(format!("{count}, and --deny-warnings was given\n")));
+    }
+    match trials.is_some_and(|trials| trials.iter().any(|trial| trial.result.is_err())) {
+        true => Ok(ExitCode::FAILURE),
+        false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn count(warnings: usize) -> String {
+    match warnings {
+        0 => "no warnings".to_owned(),
+        1 => "1 warning".to_owned(),
+        n => format!("{n} warnings"),
+    }
+}
+
+/// What a config amounts to.
+pub struct Summary<'a> {
+    /// Its accounts.
+    pub accounts: &'a [Account],
+    /// Its sources.
+    pub sources: &'a [SourceConfig],
+    /// Its routes.
+    pub routes: Vec<Route>,
+    /// What looks wrong.
+    pub warnings: &'a [Problem],
+    /// The config as it was written.
+    pub loaded: &'a Loaded,
+}
+
+impl<'a> Summary<'a> {
+    /// Of an app and the config it was built from.
+    pub fn of(app: &'a App, loaded: &'a Loaded) -> Self {
+        let routes = routes(&app.names, loaded);
+        Self { accounts: &app.accounts, sources: &app.sources, routes, warnings: &app.warnings, loaded }
+    }
+}
+
+/// What the config amounts to, for people.
+pub fn text(summary: &Summary<'_>) -> String {
+    let accounts: Vec<Vec<String>> = summary
+        .accounts
+        .iter()
+        .map(|account| {
+            let provider = &*account.provider;
+            vec![
+                account.name.to_string(),
+                provider.name().to_owned(),
+                provider.base_urls().join(", "),
+                quotas(provider),
+            ]
+        })
+        .collect();
+    let sources: Vec<Vec<String>> = summary
+        .sources
+        .iter()
+        .map(|source| {
+            vec![
+                source.name.to_string(),
+                source.broker.kind().to_owned(),
+                topics(summary.loaded, &source.name).join(", "),
+                format!(
+                    "dead letters to {}, holds up to {} records and {} MiB",
+                    source.broker.dead_letter(),
+                    source.limits.held_records,
+                    source.limits.held_bytes >> 20,
+                ),
+            ]
+        })
+        .collect();
+    let routes: Vec<Vec<String>> = summary
+        .routes
+        .iter()
+        .enumerate()
+        .map(|(index, route)| {
+            let from =
+                route.source.as_ref().map_or("any source".to_owned(), |source| format!("from {source}"));
+            let when = route.when.as_ref().map_or("every event".to_owned(), |when| format!("when {when}"));
+            let to = route.account.as_ref().map_or("dropped".to_owned(), |account| format!("to {account}"));
+            vec![(index + 1).to_string(), route.name.clone(), from, when, to]
+        })
+        .collect();
+    format!(
+        "The config is right: {}.\n\nAccounts\n{}\nSources\n{}\nRoutes, the first match wins\n{}",
+        count(summary.warnings.len()),
+        output::columns(&accounts),
+        output::columns(&sources),
+        output::columns(&routes),
+    )
+}
+
+/// An account's quotas in a few words.
+fn quotas(provider: &dyn Provider) -> String {
+    let limits = provider.limits();
+    let room = limits.paths[Path::Room as usize];
+    let messages = room.messages_per_second.map_or_else(String::new, |n| format!(", {n} messages/s"));
+    format!(
+        "{} calls/s{messages}, {} a room and second",
+        room.calls_per_second, limits.room_messages_per_second
+    )
+}
+
+/// A route as it was written.
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// `source`.
+    pub source: Option<String>,
+    /// `when`, on one line.
+    pub when: Option<String>,
+    /// `account`; `None` for a route that drops.
+    pub account: Option<String>,
+}
+
+/// The routes in their order. A config without any has one that takes everything.
+pub fn routes(names: &Names, loaded: &Loaded) -> Vec<Route> {
+    let written = match loaded.table.get("routes").map(|node| &node.value) {
+        Some(Value::List(nodes)) => nodes.as_slice(),
+        _ => &[],
+    };
+    let only = names.accounts.first();
+    let routes = names.routes.iter().enumerate();
+    routes
+        .map(|(index, name)| {
+            let table = match written.get(index).map(|node| &node.value) {
+                Some(Value::Table(table)) => Some(table),
+                _ => None,
+            };
+            let text = |key: &str| table.and_then(|table| texts(table.get(key)));
+            let drops = table.is_some_and(|table| table.contains_key("drop"));
+            let only = || only.filter(|_| !drops).map(ToString::to_string);
+            Route {
+                name: name.to_string(),
+                source: text("source"),
+                when: text("when").map(|when| when.split_whitespace().collect::<Vec<_>>().join(" ")),
+                account: text("account").or_else(only),
+            }
+        })
+        .collect()
+}
+
+/// The topics or subjects of a source, as they were written.
+pub fn topics(loaded: &Loaded, source: &str) -> Vec<String> {
+    let written = |key: &&str| texts(loaded.node(&["sources", source, key]));
+    let list = ["topics", "subjects", "stream"].iter().find_map(written).unwrap_or_default();
+    list.split(", ").filter(|topic| !topic.is_empty()).map(str::to_owned).collect()
+}
+
+/// A string, or a list of strings with commas.
+fn texts(node: Option<&Node>) -> Option<String> {
+    let text = |node: &Node| match &node.value {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    match &node?.value {
+        Value::List(nodes) => Some(nodes.iter().filter_map(text).collect::<Vec<_>>().join(", ")),
+        _ => text(node?),
+    }
+}
+
+/// What the config amounts to, for machines.
+pub fn json(summary: &Summary<'_>, denied: bool, trials: Option<&[live::Trial]>) -> Json {
+    let accounts = summary.accounts.iter().map(|account| {
+        json!({
+            "name": *account.name,
+            "provider": account.provider.name(),
+            "base_urls": account.provider.base_urls(),
+        })
+    });
+    let sources = summary.sources.iter().map(|source| {
+        json!({
+            "name": *source.name,
+            "kind": source.broker.kind(),
+            "topics": topics(summary.loaded, &source.name),
+            "dead_letter": source.broker.dead_letter(),
+            "held_records": source.limits.held_records,
+            "held_bytes": source.limits.held_bytes,
+        })
+    });
+    let routes = summary.routes.iter().map(|route| {
+        json!({ "name": route.name, "source": route.source, "when": route.when, "account": route.account })
+    });
+    let failed = trials.is_some_and(|trials| trials.iter().any(|trial| trial.result.is_err()));
+    let mut found = json!({
+        "ok": !denied && !failed,
+        "problems": problems_json(summary.warnings, &summary.loaded.texts),
+        "accounts": accounts.collect::<Vec<_>>(),
+        "sources": sources.collect::<Vec<_>>(),
+        "routes": routes.collect::<Vec<_>>(),
+    });
+    if let Some(trials) = trials {
+        found["live"] = live::json(trials);
+    }
+    found
+}
+
+/// Problems for machines, in the order people see them.
+fn problems_json(problems: &[Problem], texts: &Texts) -> Json {
+    let sorted = render::sorted(problems, texts);
+    let one = |problem: &&Problem| {
+        let (file, line, column) = match &problem.place {
+            Place::File { name, span } => {
+                let at = texts.get(name).map(|(_, text)| render::position(text, span.start));
+                (Some(name.to_string()), at.map(|(line, _)| line), at.map(|(_, column)| column))
+            }
+            _ => (None, None, None),
+        };
+        let variable = match &problem.place {
+            Place::Variable(name) => Some(name.to_string()),
+            _ => None,
+        };
+        json!({
+            "severity": match problem.severity { Severity::Error => "error", Severity::Warning => "warning" },
+            "file": file, "line": line, "column": column, "variable": variable,
+            "key": problem.key, "text": render::line(problem, texts),
+        })
+    };
+    Json::Array(sorted.iter().map(one).collect())
+}

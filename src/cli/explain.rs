@@ -1,0 +1,255 @@
+//! `roomcast explain`: what would become of one event, without sending anything.
+//!
+//! The event goes through the same code as in `run`; only times and the nonce of a signature differ
+//! from one run to the next. Secrets are not opened: what is shown where one would stand is `***`.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value as Json, json};
+
+use super::check;
+use super::{Cli, Error, output, requests};
+use crate::app::{self, App};
+use crate::config::Loaded;
+use crate::core::letter::Names;
+use crate::core::model::{DropReason, Epoch, Origin, PartitionId, Plan, Record, RecordId, SourceId};
+use crate::core::provider::Stamp;
+use crate::core::route::{Explanation, Tried};
+use crate::core::section::Value;
+
+/// What `explain` takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = "\
+Examples:
+  echo '{\"type\":\"gift.sent\"}' | roomcast explain -c roomcast.toml --key 42
+  roomcast explain -c roomcast.toml --source live --header 'ce_type: gift.sent' < event.json
+  roomcast explain -c roomcast.toml --key 42 --format curl < event.json     a command to try by hand
+
+The event is read from stdin as it would stand in the record's value.")]
+pub struct Args {
+    /// The source it comes from; may be left out when there is one.
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// The record's key; on JetStream what the source's `key` names.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// The topic or subject; the source's first when left out.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// A header of the record, as name: value. May be given several times.
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// How it is printed.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+}
+
+/// How it is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+    /// A curl command for each request.
+    Curl,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A config that is wrong, a source that is not there, or an event that cannot be read from stdin.
+pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
+    let loaded = super::load(cli)?;
+    let app = super::build(&loaded, &app::leave_secret_closed)?;
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        output::complain("Type the event; end it with Ctrl-D on a line of its own.\n");
+    }
+    let mut event = Vec::new();
+    stdin.lock().read_to_end(&mut event).map_err(anyhow::Error::from)?;
+    output::print(&explain(&app, &loaded, args, event, &requests::stamp_now())?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What would become of the event, in the format asked for.
+///
+/// # Errors
+/// [`Error::Usage`] when the arguments name what the config does not have.
+pub fn explain(
+    app: &App,
+    loaded: &Loaded,
+    args: &Args,
+    event: Vec<u8>,
+    stamp: &Stamp,
+) -> Result<String, Error> {
+    let record = record(&app.names, loaded, args, event, stamp)?;
+    let found = app.rules.explain(&record);
+    let told = Told {
+        source: &app.names.sources[usize::from(record.id.source.0)],
+        topic: &record.origin.topic,
+        requests: requests::of(&app.accounts, &found.plan.messages, record.maybe_tried, stamp),
+        found: &found,
+    };
+    Ok(told.show(args.format))
+}
+
+/// All that is told of an event.
+pub struct Told<'a> {
+    /// The source it comes from.
+    pub source: &'a str,
+    /// Its topic or subject.
+    pub topic: &'a str,
+    /// The requests that carry its messages.
+    pub requests: Vec<requests::Request>,
+    /// What the routes made of it, and why.
+    pub found: &'a Explanation,
+}
+
+impl Told<'_> {
+    /// In a format.
+    pub fn show(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.text(),
+            Format::Json => format!("{:#}\n", self.json()),
+            Format::Curl => {
+                // What is no request stands as a comment, so that the output stays a script.
+                let said: String = fates(&self.found.plan).iter().map(|line| format!("# {line}\n")).collect();
+                said + &self.requests.iter().map(requests::Request::curl).collect::<String>()
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let routes: Vec<Vec<String>> = self
+            .found
+            .tried
+            .iter()
+            .map(|tried| vec![tried.route.to_string(), took(tried).to_owned(), tried.why.clone()])
+            .collect();
+        let requests: String = self.requests.iter().map(|request| format!("\n{}", request.text())).collect();
+        format!(
+            "Routes, the first match wins\n{}\n{}\n{requests}",
+            output::columns(&routes),
+            fates(&self.found.plan).join("\n"),
+        )
+    }
+
+    fn json(&self) -> Json {
+        let plan = &self.found.plan;
+        let tried = &self.found.tried;
+        let one = |t: &Tried| json!({ "route": *t.route, "took": t.took, "why": t.why });
+        json!({
+            "source": self.source,
+            "topic": self.topic,
+            "event": self.found.event,
+            "key": self.found.key.as_ref().ok(),
+            "route": tried.iter().find(|t| t.took).map(|t| t.route.to_string()),
+            "routes": tried.iter().map(one).collect::<Vec<_>>(),
+            "filter_steps": self.found.steps,
+            "dropped": plan.dropped.map(DropReason::word),
+            "letters": plan.failures.iter().map(letter).collect::<Vec<_>>(),
+            "requests": self.requests.iter().map(requests::Request::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn letter(failure: &crate::core::model::Failure) -> Json {
+    let rooms: Vec<String> = failure.rooms.iter().map(ToString::to_string).collect();
+    json!({ "class": failure.class.word(), "error": failure.error, "rooms": rooms })
+}
+
+/// What became of the event, a line for each thing.
+fn fates(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !plan.messages.is_empty() {
+        lines.push(match plan.messages.len() {
+            1 => "1 message:".to_owned(),
+            n => format!("{n} messages:"),
+        });
+    }
+    for failure in &plan.failures {
+        let rooms: Vec<String> = failure.rooms.iter().map(ToString::to_string).collect();
+        let of = if rooms.is_empty() { String::new() } else { format!(" (rooms {})", rooms.join(", ")) };
+        lines.push(format!("A letter of class {}{of}: {}", failure.class.word(), failure.error));
+    }
+    if let Some(reason) = plan.dropped {
+        lines.push(format!("Dropped: {}", reason.word()));
+    }
+    lines
+}
+
+fn took(tried: &Tried) -> &'static str {
+    if tried.took { "took it" } else { "-" }
+}
+
+/// The record that the arguments describe.
+///
+/// # Errors
+/// [`Error::Usage`] when the arguments name what the config does not have.
+pub fn record(
+    config: &Names,
+    loaded: &Loaded,
+    args: &Args,
+    event: Vec<u8>,
+    stamp: &Stamp,
+) -> Result<Record, Error> {
+    let names: Vec<&str> = config.sources.iter().map(|name| &**name).collect();
+    let index = match (&args.source, names.as_slice()) {
+        (Some(name), _) => names
+            .iter()
+            .position(|known| known == name)
+            .ok_or_else(|| Error::Usage(format!("--source {name}: the config has {}", names.join(", "))))?,
+        (None, [_]) => 0,
+        (None, _) => return Err(Error::Usage(format!("--source is needed: one of {}", names.join(", ")))),
+    };
+    let source = names[index];
+    let topic: Arc<str> = match &args.topic {
+        Some(topic) => topic.as_str().into(),
+        None => check::topics(loaded, source).into_iter().next().unwrap_or_default().into(),
+    };
+    let headers: Result<Vec<(Arc<str>, Bytes)>, Error> = args.headers.iter().map(|h| header(h)).collect();
+    let id = RecordId {
+        source: SourceId(u16::try_from(index).expect("sources are numbered by 16 bits")),
+        partition: PartitionId(0),
+        epoch: Epoch(0),
+        offset: 0,
+    };
+    Ok(Record {
+        id,
+        origin: Origin { stream: topic.clone(), topic, partition: 0, offset: 0 },
+        key: args.key.as_deref().map(|key| key_bytes(loaded, source, key)).transpose()?,
+        value: Some(Bytes::from(event)),
+        headers: headers?,
+        timestamp: stamp.at,
+        maybe_tried: false,
+    })
+}
+
+fn header(text: &str) -> Result<(Arc<str>, Bytes), Error> {
+    let wrong = || Error::Usage(format!("--header {text:?}: wanted name: value"));
+    let (name, value) = text.split_once(':').or_else(|| text.split_once('=')).ok_or_else(wrong)?;
+    match name.trim() {
+        "" => Err(wrong()),
+        name => Ok((name.into(), Bytes::copy_from_slice(value.trim().as_bytes()))),
+    }
+}
+
+/// The key's bytes as the broker would hold them: `key_format` says how numbers are written.
+fn key_bytes(loaded: &Loaded, source: &str, key: &str) -> Result<Bytes, Error> {
+    let format = match loaded.node(&["sources", source, "key_format"]).map(|node| &node.value) {
+        Some(Value::Text(format)) => format.as_str(),
+        _ => "text",
+    };
+    let wrong =
+        |_| Error::Usage(format!("--key {key:?}: the source's key_format is {format}, wanted a number"));
+    Ok(match format {
+        "int64" => Bytes::copy_from_slice(&key.parse::<i64>().map_err(wrong)?.to_be_bytes()),
+        "int32" => Bytes::copy_from_slice(&key.parse::<i32>().map_err(wrong)?.to_be_bytes()),
+        _ => Bytes::copy_from_slice(key.as_bytes()),
+    })
+}

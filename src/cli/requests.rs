@@ -1,0 +1,145 @@
+//! The exact calls that messages become, with their secrets masked: what `explain` shows.
+//!
+//! Messages are put together as the scheduler would with every room idle: siblings share a call, up
+//! to what the provider takes in one. Nothing is sent from here.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use secrecy::SecretString;
+use serde_json::{Value as Json, json};
+
+use crate::app::Account;
+use crate::core::model::{Message, Path};
+use crate::core::provider::{Call, Item, Session, Stamp};
+use crate::core::time::Wall;
+
+/// What stands in the place of a secret.
+pub const MASK: &str = "***";
+/// Headers that are masked whatever the provider says of them.
+const ALWAYS_SECRET: &[&str] = &["authorization", "checksum", "cookie", "proxy-authorization"];
+
+/// One HTTP request as it may be shown. The method is always POST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Who would send it.
+    pub account: String,
+    /// Which path of the account: `room`, `users`, `broadcast`.
+    pub path: Path,
+    /// The whole address, at the first base URL.
+    pub url: String,
+    /// Names and values, secret ones as [`MASK`].
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+    /// The rooms it is for; empty for a broadcast.
+    pub rooms: Vec<String>,
+    /// The ids of its messages, in the order of the rooms.
+    pub ids: Vec<String>,
+}
+
+/// Time and nonce of this moment.
+pub fn stamp_now() -> Stamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let at = Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+    Stamp { at, nonce: uuid::Uuid::new_v4().as_u128() }
+}
+
+/// The requests that carry these messages.
+pub fn of(accounts: &[Account], messages: &[Message], resend: bool, stamp: &Stamp) -> Vec<Request> {
+    let mut requests = Vec::new();
+    let mut rest = messages;
+    while let Some(first) = rest.first() {
+        let account = &accounts[usize::from(first.account.0)];
+        let most = match first.path {
+            Path::Room => account.provider.limits().rooms_per_call.max(1),
+            Path::Users | Path::Broadcast => 1,
+        };
+        let sibling = |m: &&Message| {
+            m.account == first.account && m.path == first.path && Arc::ptr_eq(&m.content, &first.content)
+        };
+        let (call, after) = rest.split_at(rest.iter().take_while(sibling).take(most).count());
+        let items: Vec<Item> = call
+            .iter()
+            .map(|m| Item { room: m.room.clone(), id: m.id, content: m.content.clone(), resend })
+            .collect();
+        let provider = &account.provider;
+        let session = provider.login().map(|_| Session { token: SecretString::from(MASK), lifetime: None });
+        let made = provider.call(first.path, &items, session.as_ref(), stamp);
+        let base = provider.base_urls().first().map_or("", String::as_str);
+        requests.push(Request {
+            account: account.name.to_string(),
+            path: first.path,
+            url: format!("{base}{}", made.path),
+            headers: masked_headers(&made),
+            body: String::from_utf8_lossy(&made.body).into_owned(),
+            rooms: call.iter().map(|m| m.room.to_string()).filter(|room| !room.is_empty()).collect(),
+            ids: call.iter().map(|m| m.id.to_string()).collect(),
+        });
+        rest = after;
+    }
+    requests
+}
+
+fn masked_headers(call: &Call) -> Vec<(String, String)> {
+    let shown = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        let secret = value.is_sensitive() || ALWAYS_SECRET.contains(&name.as_str());
+        let value = if secret { MASK } else { value.to_str().unwrap_or(MASK) };
+        (name.to_string(), value.to_owned())
+    };
+    call.headers.iter().map(shown).collect()
+}
+
+impl Request {
+    /// For people: the request as it goes over the wire, then what it carries.
+    pub fn text(&self) -> String {
+        let headers: String =
+            self.headers.iter().map(|(name, value)| format!("  {name}: {value}\n")).collect();
+        let rooms = match self.rooms.as_slice() {
+            [] => "all rooms".to_owned(),
+            rooms => rooms.join(", "),
+        };
+        format!("POST {}\n{headers}\n  {}\n\n  account {}, {rooms}\n", self.url, self.body, self.account)
+    }
+
+    /// For a shell: a command that makes the call, once its secrets are filled in.
+    pub fn curl(&self) -> String {
+        let headers: String = self
+            .headers
+            .iter()
+            .map(|(name, value)| format!("  -H {} \\\n", quoted(&format!("{name}: {value}"))))
+            .collect();
+        format!("curl -X POST {} \\\n{headers}  --data-raw {}\n", quoted(&self.url), quoted(&self.body))
+    }
+
+    /// For machines.
+    pub fn json(&self) -> Json {
+        let headers: serde_json::Map<String, Json> =
+            self.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        json!({
+            "account": self.account,
+            "path": self.path.word(),
+            "method": "POST",
+            "url": self.url,
+            "headers": headers,
+            "body": self.body,
+            "rooms": self.rooms,
+            "message_ids": self.ids,
+        })
+    }
+}
+
+/// A word for a POSIX shell, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_every_text_as_it_is() {
+        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
+    }
+}

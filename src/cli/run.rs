@@ -1,0 +1,155 @@
+//! `roomcast run`: the daemon.
+//!
+//! [`main`] reads the config and begins to log; [`run`] starts the sources, the loop and the admin port, and waits for the end: SIGTERM or SIGINT drain,
+//! a second one ends the process at once. What it is made of was built and checked by `app`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::{Cli, Error, output};
+use crate::admin::{self, token::MadeToken};
+use crate::app::{self, Account, App};
+use crate::clock::Clock;
+use crate::core::model::SourceId;
+use crate::core::schedule::Scheduler;
+use crate::driver::{AccountParts, Driver, Ended, Handle, Parts};
+use crate::{config, http, telemetry};
+
+/// Arrivals that wait for the loop: one batch of a source. More would only hide records from the
+/// bound on what is held.
+const INBOX: usize = 256;
+/// How long the process waits for threads that are in a system call when everything has ended.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Runs the command: secrets are opened, warnings told, and the loop turns until its end.
+///
+/// # Errors
+/// [`Error::Config`] when the config or a secret file is wrong, [`Error::Usage`] for a log filter
+/// that is none, [`Error::Failed`] as [`run`].
+pub fn main(cli: &Cli) -> Result<ExitCode, Error> {
+    let filter = telemetry::init(cli.log_level.as_deref(), cli.log_format);
+    filter.map_err(|error| Error::Usage(format!("{error:#}")))?;
+    let loaded = super::load(cli)?;
+    let app = super::build(&loaded, &app::open_secret)?;
+    output::complain(&config::render::problems(&app.warnings, &loaded.texts, super::look()));
+    let runtime = super::runtime()?;
+    let code = runtime.block_on(run(app));
+    // A name that is being looked up would keep the process for as long as the resolver likes.
+    runtime.shutdown_timeout(LINGER);
+    Ok(code?)
+}
+
+/// Runs until a signal has drained it (exit code 0), or the drain ran out of time or nothing is
+/// left to run (1).
+///
+/// # Errors
+/// What cannot be started: an account's address, the admin port, the file of its token.
+pub async fn run(app: App) -> anyhow::Result<ExitCode> {
+    let signals = Signals::listen()?;
+    let accounts = app.accounts.iter().map(|account| account_parts(account, !app.sources.is_empty()));
+    let accounts = accounts.collect::<anyhow::Result<Vec<_>>>()?;
+    let made = match &app.admin.token {
+        Some(_) => None,
+        None => Some(MadeToken::make()?),
+    };
+    let token = app.admin.token.clone().or_else(|| made.as_ref().map(|made| made.token.clone()));
+    let port = admin::listen(admin::Settings {
+        listen: app.admin.listen,
+        probes: app.admin.probes,
+        token: token.expect("a token is made where the config has none"),
+    })
+    .await?;
+
+    let clock = Clock::start();
+    let (seed, _) = Uuid::new_v4().as_u64_pair();
+    let scheduler = Scheduler::new(app.settings(seed), clock.now());
+    let names = Arc::new(app.names);
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let mut sources = Vec::new();
+    for source in app.sources {
+        let (kind, dead_letter) = (source.broker.kind(), source.broker.dead_letter());
+        info!(source = %source.name, kind, dead_letter, "starting source");
+        sources.push(source.broker.start(source.limits, sender.clone()));
+    }
+    drop(sender);
+    let rules = app.rules;
+    let (driver, handle) = Driver::new(Parts {
+        clock,
+        scheduler,
+        planner: Box::new(move |record| rules.plan(record)),
+        accounts,
+        sources,
+        inbox,
+        names: names.clone(),
+        drain_timeout: app.limits.drain_timeout,
+    });
+
+    let token_file = made.as_ref().map(|made| made.path().to_owned());
+    let serving = port.serve(admin::View { handle: handle.clone(), names });
+    info!(listen = %serving.listen, probes = ?serving.probes, ?token_file, "admin port open");
+    let signals = tokio::spawn(signals.obey(handle, token_file));
+    let ended = tokio::spawn(driver.run()).await.context("the loop failed; the log says how")?;
+    signals.abort();
+    Ok(match ended {
+        Ended::Drained => {
+            info!("drained");
+            ExitCode::SUCCESS
+        }
+        Ended::TimedOut => {
+            warn!("ended with work left; nothing is lost, it comes again");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// What the loop needs of an account. Its calls of the day are counted beside the letters of the
+/// first source: `[[routes]]` may leave the source open, so each may feed each account.
+fn account_parts(account: &Account, has_source: bool) -> anyhow::Result<AccountParts> {
+    let provider = account.provider.clone();
+    let client = http::Client::new(provider.base_urls(), provider.timeout())
+        .with_context(|| format!("account {:?}", account.name))?;
+    Ok(AccountParts { provider, client: Arc::new(client), counted_by: has_source.then_some(SourceId(0)) })
+}
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on the signals no longer end the process by themselves.
+    fn listen() -> anyhow::Result<Self> {
+        let of = |kind| signal(kind).context("signals cannot be listened to");
+        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// The first one drains. The second ends the process at once, whatever the loop is doing.
+    async fn obey(mut self, handle: Handle, token_file: Option<PathBuf>) {
+        let signal = self.next().await;
+        info!(signal, "asked to stop; a second signal ends at once");
+        handle.stop();
+        let signal = self.next().await;
+        error!(signal, "ended at once; nothing is lost, what was not settled comes again");
+        if let Some(file) = token_file {
+            // The process ends without running destructors; the file would stay.
+            let _ = std::fs::remove_file(file);
+        }
+        std::process::exit(1);
+    }
+}

@@ -1,0 +1,206 @@
+//! What records are read as, by tables.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::core::model::{Epoch, Origin, PartitionId, RecordId, SourceId};
+
+fn record(headers: &[(&str, &str)], value: &[u8]) -> Record {
+    Record {
+        id: RecordId { source: SourceId(0), partition: PartitionId(0), epoch: Epoch(0), offset: 1 },
+        origin: Origin { stream: "t".into(), topic: "t".into(), partition: 0, offset: 1 },
+        key: None,
+        value: Some(Bytes::copy_from_slice(value)),
+        headers: headers
+            .iter()
+            .map(|(name, value)| (Arc::from(*name), Bytes::copy_from_slice(value.as_bytes())))
+            .collect(),
+        timestamp: Wall(0),
+        maybe_tried: false,
+    }
+}
+
+/// The structured form and whether it is a CloudEvent, or the error.
+fn read(headers: &[(&str, &str)], value: &str) -> String {
+    match event(&record(headers, value.as_bytes()), Payload::Json) {
+        Ok(event) => format!("{} {}", if event.cloud.is_some() { "cloud" } else { "plain" }, event.value),
+        Err(Garbled(why)) => format!("garbled: {why}"),
+    }
+}
+
+const KAFKA: [(&str, &str); 4] =
+    [("ce_specversion", "1.0"), ("ce_id", "7"), ("ce_source", "/s"), ("ce_type", "a.b")];
+
+#[test]
+fn events_are_seen_in_their_structured_form() {
+    let with = |more: &[(&'static str, &'static str)]| [&KAFKA[..], more].concat();
+    let ce = r#""specversion":"1.0","id":"7","source":"/s","type":"a.b""#;
+    for (headers, value, expected) in [
+        (vec![], r#"{"b":1,"a":2}"#.to_owned(), r#"plain {"a":2,"b":1}"#),
+        (vec![], "3".to_owned(), "plain 3"),
+        (vec![], r#""text""#.to_owned(), r#"plain "text""#),
+        (vec![], "null".to_owned(), "plain null"),
+        (
+            vec![],
+            format!("{{{ce},\"data\":{{\"n\":1}}}}"),
+            r#"cloud {"data":{"n":1},"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            vec![("Content-Type", "application/cloudevents+json; charset=utf-8")],
+            format!("{{{ce}}}"),
+            r#"cloud {"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            vec![],
+            r#"{"specversion":"0.3","id":"7","source":"/s","type":"a"}"#.to_owned(),
+            r#"plain {"id":"7","source":"/s","specversion":"0.3","type":"a"}"#,
+        ),
+        (
+            vec![],
+            r#"{"specversion":"1.0","id":7,"source":"/s","type":"a"}"#.to_owned(),
+            r#"plain {"id":7,"source":"/s","specversion":"1.0","type":"a"}"#,
+        ),
+        (
+            KAFKA.to_vec(),
+            r#"{"n":1}"#.to_owned(),
+            r#"cloud {"data":{"n":1},"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            with(&[("content-type", "application/json"), ("ce_Room", "r%41")]),
+            "[1]".to_owned(),
+            r#"cloud {"data":[1],"datacontenttype":"application/json","id":"7","room":"r%41","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            with(&[("content-type", "text/plain")]),
+            "hi".to_owned(),
+            r#"cloud {"data":"hi","datacontenttype":"text/plain","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            with(&[("content-type", "image/png")]),
+            "hi".to_owned(),
+            r#"cloud {"data_base64":"aGk=","datacontenttype":"image/png","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (KAFKA.to_vec(), String::new(), r#"cloud {"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#),
+        (
+            vec![
+                ("ce-specversion", "1.0"),
+                ("ce-id", "a%20b%zz"),
+                ("Ce-Source", "/s"),
+                ("ce-type", "%e4%bd%a0"),
+            ],
+            "1".to_owned(),
+            r#"cloud {"data":1,"id":"a b%zz","source":"/s","specversion":"1.0","type":"你"}"#,
+        ),
+        (vec![("ce_specversion", "1.0"), ("ce_id", "7")], "1".to_owned(), "plain 1"),
+        (
+            vec![],
+            format!("{{{ce},\"data_base64\":\"eyJuIjoxfQ==\"}}"),
+            r#"cloud {"data":{"n":1},"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            vec![],
+            format!("{{{ce},\"datacontenttype\":\"text/plain\",\"data_base64\":\"aGk=\"}}"),
+            r#"cloud {"data":"hi","datacontenttype":"text/plain","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            vec![],
+            format!("{{{ce},\"datacontenttype\":\"image/png\",\"data_base64\":\"aGk=\"}}"),
+            r#"cloud {"data_base64":"aGk=","datacontenttype":"image/png","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+    ] {
+        assert_eq!(read(&headers, &value), expected, "{headers:?} {value}");
+    }
+}
+
+#[test]
+fn what_is_no_event_is_told_in_one_line() {
+    let structured = [("content-type", "application/cloudevents+json")];
+    for (headers, value, part) in [
+        (&[][..], "", "an empty value"),
+        (&[], "  \n", "an empty value"),
+        (&[], "hello", "not JSON: expected value at line 1 column 1; 5 bytes that begin \"hello\""),
+        (&[], "{\"a\":1", "EOF while parsing"),
+        (&[], "{\"a\":1}{}", "trailing characters"),
+        (&[], "{'a':1}", "key must be a string"),
+        (&[], "[1,]", "trailing comma"),
+        (&[], "1e999", "number out of range"),
+        (&[], "NaN", "expected value"),
+        (&[], "\"\\ud800\"", "not JSON"),
+        (&[], "\u{feff}{}", "expected value"),
+        (&[("content-type", "application/cloudevents-batch+json")], "[]", "a batch of CloudEvents"),
+        (&[("content-type", "application/cloudevents+avro")], "[]", "application/cloudevents+avro"),
+        (&structured, "[]", "an array where the JSON object"),
+        (&structured, "{}", "without \"specversion\""),
+        (&structured, r#"{"specversion":"1.0","source":"/s","type":"a"}"#, "without \"id\""),
+        (&structured, r#"{"specversion":"1.0","id":"","source":"/s","type":"a"}"#, "\"id\" is \"\""),
+        (&structured, r#"{"specversion":"1.0","id":7,"source":"/s","type":"a"}"#, "\"id\" is 7"),
+        (&structured, r#"{"specversion":"2.0","id":"7","source":"/s","type":"a"}"#, "specversion \"2.0\""),
+        (
+            &structured,
+            r#"{"specversion":"1.0","id":"7","source":"/s","type":"a","data":1,"data_base64":""}"#,
+            "both",
+        ),
+        (
+            &structured,
+            r#"{"specversion":"1.0","id":"7","source":"/s","type":"a","data_base64":"%%"}"#,
+            "base64",
+        ),
+        (&structured, r#"{"specversion":"1.0","id":"7","source":"/s","type":"a","data_base64":1}"#, "base64"),
+        (
+            &structured,
+            r#"{"specversion":"1.0","id":"7","source":"/s","type":"a","data_base64":"eA=="}"#,
+            "not JSON",
+        ),
+        (&KAFKA, "{", "not JSON"),
+    ] {
+        let outcome = read(headers, value);
+        assert!(outcome.starts_with("garbled: ") && outcome.contains(part), "{value}: {outcome}");
+        assert!(!outcome.contains('\n') && outcome.len() < 400, "{outcome}");
+    }
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(read(&[], &deep).contains("recursion limit exceeded"));
+    let invalid = event(&record(&[], b"{\"a\":\"\xff\"}"), Payload::Json).unwrap_err();
+    assert!(invalid.0.contains("not UTF-8 from byte 7 on"), "{invalid}");
+    let binary = event(&record(&[], &[0x0a, 0x00, 0xff]), Payload::Text).unwrap_err();
+    assert!(binary.0.contains("not UTF-8 from byte 3 on"), "{binary}");
+    let megabytes = vec![b'x'; 10 << 20];
+    assert!(event(&record(&[], &megabytes), Payload::Json).unwrap_err().0.len() < 300);
+}
+
+#[test]
+fn a_source_may_carry_text_or_bytes() {
+    let text = event(&record(&[], "你好 {".as_bytes()), Payload::Text).unwrap();
+    assert_eq!(text.value, Val::text("你好 {"));
+    let bytes = event(&record(&[], &[0xff, 0]), Payload::Base64).unwrap();
+    assert_eq!(bytes.value, Val::text("/wA="));
+    let empty = event(&record(&[], b""), Payload::Text).unwrap();
+    assert_eq!(empty.value, Val::text(""));
+}
+
+#[test]
+fn keys_are_read_as_the_source_says() {
+    let keyed = |bytes: &[u8], format| {
+        let mut record = record(&[], b"1");
+        record.key = Some(Bytes::copy_from_slice(bytes));
+        key(&record, format)
+    };
+    assert_eq!(key(&record(&[], b"1"), KeyFormat::Text), Ok(None));
+    assert_eq!(keyed("房间".as_bytes(), KeyFormat::Text), Ok(Some("房间".to_owned())));
+    assert_eq!(keyed(&42_i64.to_be_bytes(), KeyFormat::Int64), Ok(Some("42".to_owned())));
+    assert_eq!(keyed(&(-1_i32).to_be_bytes(), KeyFormat::Int32), Ok(Some("-1".to_owned())));
+    assert!(keyed(b"abc", KeyFormat::Int64).unwrap_err().contains("a key of 3 bytes"));
+    assert!(keyed(b"a\xff", KeyFormat::Text).unwrap_err().contains("not UTF-8 (byte 2)"));
+}
+
+#[test]
+fn machine_events_find_their_type_and_data() {
+    let plain = event(&record(&[], br#"{"type":"x","n":1}"#), Payload::Json).unwrap();
+    assert_eq!((plain.kind(), plain.data()), (Some("x"), serde_json::json!({"type": "x", "n": 1})));
+    let cloud = event(&record(&KAFKA, b"[1]"), Payload::Json).unwrap();
+    assert_eq!((cloud.kind(), cloud.data()), (Some("a.b"), serde_json::json!([1])));
+    let bare = event(&record(&KAFKA, b""), Payload::Json).unwrap();
+    assert_eq!(bare.data(), Value::Null);
+    assert_eq!(event(&record(&[], b"[]"), Payload::Json).unwrap().kind(), None);
+}

@@ -1,0 +1,61 @@
+//! Why a record becomes what it becomes: the data that `roomcast explain` prints.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Rules;
+use super::plan::Trace;
+use crate::core::decode;
+use crate::core::model::{Plan, Record, Room};
+
+/// What was found out about a record.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The event as filters see it; `None` when the record is none (the plan says why).
+    pub event: Option<Value>,
+    /// Whether it is a CloudEvent.
+    pub is_cloud_event: bool,
+    /// `$key`, or why the key cannot be read.
+    pub key: Result<Option<String>, String>,
+    /// Every route in order: whether it took the event, and why or why not.
+    pub tried: Vec<Tried>,
+    /// The rooms concerned, those of letters included, in the order of the plan.
+    pub rooms: Vec<Room>,
+    /// Steps that the filters took, of [`crate::core::value::budget::STEPS`].
+    pub steps: u64,
+    /// What the daemon would do.
+    pub plan: Plan,
+}
+
+/// What one route said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Its name.
+    pub route: Arc<str>,
+    /// Whether it took the event.
+    pub took: bool,
+    /// Why, or why not.
+    pub why: String,
+}
+
+impl Rules {
+    /// What becomes of a record, and why.
+    pub fn explain(&self, record: &Record) -> Explanation {
+        let mut trace = Trace::default();
+        let plan = self.turn(record, Some(&mut trace));
+        let source = self.sources.iter().find(|source| source.id == record.id.source);
+        let key = decode::key(record, source.map(|source| source.key_format).unwrap_or_default());
+        let sent = plan.messages.iter().map(|message| message.room.clone());
+        let failed = plan.failures.iter().flat_map(|failure| failure.rooms.iter().cloned());
+        Explanation {
+            event: trace.event,
+            is_cloud_event: trace.cloud,
+            key,
+            tried: trace.tried,
+            rooms: sent.chain(failed).filter(|room| !room.0.is_empty()).collect(),
+            steps: trace.steps,
+            plan,
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! The `message` of a route: which kind, and a template for each of its fields.
+//!
+//! A template is what was written, compiled: strings are filters, numbers and booleans stand for
+//! themselves, tables and lists hold templates. Filled in for one event it gives a [`Draft`]'s
+//! parts; what a provider makes of them is not known here.
+
+use serde_json::{Map, Value};
+
+use super::filter::{Filter, Input, Trouble};
+use super::text::{filter_at, full_key, told};
+use crate::core::model::Path;
+use crate::core::provider::{Kind, KindName, Media, Provider};
+use crate::core::section::{Node, Section, Value as Written};
+
+/// What a field takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// A text; numbers and booleans become texts.
+    Text,
+    /// A whole number that is not negative.
+    Whole,
+    /// A number, or a text that is one.
+    Number,
+    /// Any JSON.
+    Json,
+}
+
+/// A field's name, what it takes, and whether it must be there.
+type Field = (&'static str, Want, bool);
+
+const TEXT: &[Field] = &[("text", Want::Text, true)];
+const IMAGE: &[Field] = &[
+    ("url", Want::Text, true),
+    ("name", Want::Text, false),
+    ("width", Want::Whole, false),
+    ("height", Want::Whole, false),
+    ("md5", Want::Text, false),
+    ("bytes", Want::Whole, false),
+    ("extension", Want::Text, false),
+    ("secret", Want::Text, false),
+];
+const AUDIO: &[Field] = &[
+    ("url", Want::Text, true),
+    ("name", Want::Text, false),
+    ("duration_ms", Want::Whole, false),
+    ("bytes", Want::Whole, false),
+    ("md5", Want::Text, false),
+    ("extension", Want::Text, false),
+    ("secret", Want::Text, false),
+];
+const VIDEO: &[Field] = &[
+    ("url", Want::Text, true),
+    ("name", Want::Text, false),
+    ("duration_ms", Want::Whole, false),
+    ("width", Want::Whole, false),
+    ("height", Want::Whole, false),
+    ("bytes", Want::Whole, false),
+    ("md5", Want::Text, false),
+    ("extension", Want::Text, false),
+    ("secret", Want::Text, false),
+    ("thumb", Want::Text, false),
+    ("thumb_secret", Want::Text, false),
+];
+const FILE: &[Field] = &[
+    ("url", Want::Text, true),
+    ("name", Want::Text, false),
+    ("bytes", Want::Whole, false),
+    ("md5", Want::Text, false),
+    ("extension", Want::Text, false),
+    ("secret", Want::Text, false),
+];
+const LOCATION: &[Field] =
+    &[("lat", Want::Number, true), ("lng", Want::Number, true), ("address", Want::Text, true)];
+const COMMAND: &[Field] = &[("action", Want::Text, true), ("data", Want::Json, false)];
+const CUSTOM: &[Field] =
+    &[("event", Want::Text, true), ("fields", Want::Json, false), ("attach", Want::Json, false)];
+
+/// The kinds that a message table may name, with their fields (section 10 of the design).
+const KINDS: &[(&str, KindName, &[Field])] = &[
+    ("text", KindName::Text, TEXT),
+    ("image", KindName::Image, IMAGE),
+    ("audio", KindName::Audio, AUDIO),
+    ("video", KindName::Video, VIDEO),
+    ("file", KindName::File, FILE),
+    ("location", KindName::Location, LOCATION),
+    ("command", KindName::Command, COMMAND),
+    ("custom", KindName::Custom, CUSTOM),
+    ("tip", KindName::Tip, TEXT),
+];
+
+/// What a route sends.
+#[derive(Debug)]
+pub enum MessageRule {
+    /// A machine event; as a command or not.
+    Machine(bool),
+    /// A message of a kind.
+    Mapped(Box<Mapping>),
+}
+
+/// A message table, compiled.
+#[derive(Debug)]
+pub struct Mapping {
+    kind: KindName,
+    fields: Vec<(&'static str, Want, bool, Template)>,
+    sender: Option<Template>,
+    ext: Option<Template>,
+    options: Vec<(String, Template)>,
+}
+
+/// The parts of a draft that a mapping gives.
+#[derive(Debug)]
+pub struct Filled {
+    /// The content.
+    pub kind: Kind,
+    /// Overrides the account's sender.
+    pub sender: Option<String>,
+    /// The extension.
+    pub ext: Option<Value>,
+    /// Provider-only options.
+    pub options: Map<String, Value>,
+}
+
+/// A value with filters in it.
+#[derive(Debug)]
+enum Template {
+    Constant(Value),
+    Filter(Filter),
+    Object(Vec<(String, Template)>),
+    List(Vec<Template>),
+}
+
+impl MessageRule {
+    /// Reads the `message` of a route whose account and path are known.
+    pub fn read(route: &Section<'_>, provider: &dyn Provider, path: Path) -> Option<Self> {
+        let machine = |as_command| {
+            if let Err(lacks) = provider.supports(KindName::Machine, path) {
+                route.wrong("message", "a machine event", lacks);
+                return None;
+            }
+            Some(Self::Machine(as_command))
+        };
+        match route.node("message").map(|node| &node.value) {
+            None => machine(false),
+            Some(Written::Text(word)) if word == "custom" => machine(false),
+            Some(Written::Text(word)) if word == "command" => machine(true),
+            Some(Written::Table(_)) => {
+                let section = route.section("message")?;
+                let mapping = Mapping::read(&section, provider, path);
+                section.finish();
+                Some(Self::Mapped(Box::new(mapping?)))
+            }
+            Some(other) => {
+                let found = match other {
+                    Written::Text(word) => format!("{word:?}"),
+                    other => other.kind().to_owned(),
+                };
+                let wanted = "a table such as { kind = \"text\", text = '.data.text' }, or \"custom\" or \"command\" for a machine event";
+                route.wrong("message", found, wanted);
+                None
+            }
+        }
+    }
+
+    /// Whether a filter in it looks at `$headers`.
+    pub fn uses_headers(&self) -> bool {
+        let Self::Mapped(mapping) = self else { return false };
+        let fields = mapping.fields.iter().map(|(_, _, _, template)| template);
+        let rest = mapping.options.iter().map(|(_, template)| template);
+        fields.chain(&mapping.sender).chain(&mapping.ext).chain(rest).any(Template::uses_headers)
+    }
+}
+
+impl Mapping {
+    fn read(section: &Section<'_>, provider: &dyn Provider, path: Path) -> Option<Self> {
+        let word = section.required_text("kind")?;
+        let Some((_, kind, fields)) = KINDS.iter().find(|(known, _, _)| *known == word) else {
+            section.wrong("kind", format!("{word:?}"), told(&word, KINDS.iter().map(|(known, _, _)| *known)));
+            return None;
+        };
+        let supported = provider.supports(*kind, path);
+        if let Err(lacks) = &supported {
+            section.wrong(
+                "kind",
+                format!("{word:?}, on the path `{}` of {}", path.word(), provider.name()),
+                lacks,
+            );
+        }
+        let mut usable = supported.is_ok();
+        let mut read = Vec::new();
+        for (name, want, required) in *fields {
+            match section.node(name) {
+                Some(node) => match Template::read(section, name, node) {
+                    Some(template) => read.push((*name, *want, *required, template)),
+                    None => usable = false,
+                },
+                // `attach` takes the place of the usual form.
+                None if *required && !(*kind == KindName::Custom && section.node("attach").is_some()) => {
+                    section.wrong(
+                        name,
+                        "nothing",
+                        format!("a filter: a message of kind {word:?} has a {name}"),
+                    );
+                    usable = false;
+                }
+                None => {}
+            }
+        }
+        let mut part = |name: &str| {
+            let node = section.node(name)?;
+            let template = Template::read(section, name, node);
+            usable &= template.is_some();
+            template
+        };
+        let (sender, ext) = (part("sender"), part("ext"));
+        let options = options(section, provider, *kind, path);
+        usable.then_some(())?;
+        Some(Self { kind: *kind, fields: read, sender, ext, options: options? })
+    }
+
+    /// Fills it in for an event.
+    pub fn fill(&self, input: &Input) -> Result<Filled, Trouble> {
+        let mut values = Values(Map::new());
+        for (name, want, required, template) in &self.fields {
+            let value = template.fill(input).map_err(|trouble| named(name, trouble))?;
+            let value =
+                shaped(value, *want).map_err(|why| Trouble::Failed(format!("message.{name} gives {why}")))?;
+            if *required && value.is_null() {
+                return Err(Trouble::Failed(format!("message.{name} gives null; a value is wanted")));
+            }
+            values.0.insert((*name).to_owned(), value);
+        }
+        let text = |name: &str, template: &Option<Template>| -> Result<Option<String>, Trouble> {
+            let Some(template) = template else { return Ok(None) };
+            let value = template.fill(input).map_err(|trouble| named(name, trouble))?;
+            match shaped(value, Want::Text) {
+                Ok(Value::String(text)) => Ok(Some(text)),
+                Ok(_) => Ok(None),
+                Err(why) => Err(Trouble::Failed(format!("message.{name} gives {why}"))),
+            }
+        };
+        let sender = text("sender", &self.sender)?;
+        let ext = match &self.ext {
+            None => None,
+            Some(template) => match template.fill(input).map_err(|trouble| named("ext", trouble))? {
+                Value::Null => None,
+                object @ Value::Object(_) => Some(object),
+                other => {
+                    return Err(Trouble::Failed(format!(
+                        "message.ext gives {}; an object is wanted",
+                        kind_of(&other)
+                    )));
+                }
+            },
+        };
+        let mut options = Map::new();
+        for (name, template) in &self.options {
+            let value = template.fill(input).map_err(|trouble| named(&format!("options.{name}"), trouble))?;
+            if !value.is_null() {
+                options.insert(name.clone(), value);
+            }
+        }
+        Ok(Filled { kind: values.kind(self.kind), sender, ext, options })
+    }
+}
+
+/// Reads `options` and has the provider check them: filters that are not literals go as null.
+fn options(
+    section: &Section<'_>,
+    provider: &dyn Provider,
+    kind: KindName,
+    path: Path,
+) -> Option<Vec<(String, Template)>> {
+    let Some(node) = section.node("options") else { return Some(Vec::new()) };
+    let Written::Table(table) = &node.value else {
+        section.wrong("options", node.value.kind(), "a table: names of the provider's page and their values");
+        return None;
+    };
+    let inner = Section::new(&full_key(section, "options"), table, node.key_place.clone(), section.report());
+    let mut options = Vec::new();
+    for (name, node) in table {
+        options.push((name.clone(), Template::read(&inner, name, node)?));
+    }
+    let known = options.iter().map(|(name, template)| (name.clone(), template.constant())).collect();
+    match provider.check_options(kind, path, &known) {
+        Ok(()) => Some(options),
+        Err(problems) => {
+            for (name, wanted) in problems {
+                let found = known.get(&name).filter(|value| !value.is_null());
+                inner.wrong(&name, found.map_or_else(|| "a filter".to_owned(), ToString::to_string), wanted);
+            }
+            None
+        }
+    }
+}
+
+fn named(name: &str, trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Failed(why) => Trouble::Failed(format!("message.{name}: {why}")),
+        Trouble::Fatal(why) => Trouble::Fatal(format!("message.{name}: {why}")),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The value in the shape that the field takes; null stays null.
+fn shaped(value: Value, want: Want) -> Result<Value, String> {
+    match (want, value) {
+        (Want::Json, value) | (_, value @ Value::Null) | (Want::Text, value @ Value::String(_)) => Ok(value),
+        (Want::Text, value @ (Value::Number(_) | Value::Bool(_))) => Ok(Value::String(value.to_string())),
+        (Want::Whole, Value::Number(number)) if number.is_u64() => Ok(Value::Number(number)),
+        (Want::Number, Value::Number(number)) => Ok(Value::Number(number)),
+        (Want::Number, Value::String(text)) => match text.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(Value::from(number)),
+            _ => Err(format!("the text {text:?}; a number is wanted")),
+        },
+        (want, value) => {
+            let wanted = match want {
+                Want::Text => "a text",
+                Want::Whole => "a whole number that is not negative",
+                Want::Number | Want::Json => "a number",
+            };
+            Err(format!("{}; {wanted} is wanted", kind_of(&value)))
+        }
+    }
+}
+
+/// Values of fields by their names, already in the right shapes.
+struct Values(Map<String, Value>);
+
+impl Values {
+    fn json(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        match self.json(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn whole(&mut self, name: &str) -> Option<u64> {
+        self.json(name)?.as_u64()
+    }
+
+    fn number(&mut self, name: &str) -> f64 {
+        self.json(name).and_then(|value| value.as_f64()).unwrap_or_default()
+    }
+
+    fn media(&mut self) -> Media {
+        Media {
+            url: self.text("url").unwrap_or_default(),
+            name: self.text("name"),
+            width: self.whole("width"),
+            height: self.whole("height"),
+            duration_ms: self.whole("duration_ms"),
+            bytes: self.whole("bytes"),
+            md5: self.text("md5"),
+            extension: self.text("extension"),
+            secret: self.text("secret"),
+            thumb: self.text("thumb"),
+            thumb_secret: self.text("thumb_secret"),
+        }
+    }
+
+    fn kind(&mut self, name: KindName) -> Kind {
+        match name {
+            KindName::Text => Kind::Text { text: self.text("text").unwrap_or_default() },
+            KindName::Tip => Kind::Tip { text: self.text("text").unwrap_or_default() },
+            KindName::Image => Kind::Image(self.media()),
+            KindName::Audio => Kind::Audio(self.media()),
+            KindName::Video => Kind::Video(self.media()),
+            KindName::File => Kind::File(self.media()),
+            KindName::Location => Kind::Location {
+                lat: self.number("lat"),
+                lng: self.number("lng"),
+                address: self.text("address").unwrap_or_default(),
+            },
+            KindName::Command => {
+                Kind::Command { action: self.text("action").unwrap_or_default(), data: self.json("data") }
+            }
+            KindName::Custom | KindName::Machine => Kind::Custom {
+                event: self.text("event").unwrap_or_default(),
+                fields: self.json("fields"),
+                attach: self.json("attach"),
+            },
+        }
+    }
+}
+
+impl Template {
+    fn read(section: &Section<'_>, key: &str, node: &Node) -> Option<Self> {
+        Self::read_at(section, &full_key(section, key), node)
+    }
+
+    fn read_at(section: &Section<'_>, key: &str, node: &Node) -> Option<Self> {
+        match &node.value {
+            Written::Text(text) => {
+                let filter = filter_at(section, key, node, text)?;
+                match filter.constant() {
+                    Some(value) => Some(Self::Constant(value.to_json())),
+                    None => Some(Self::Filter(filter)),
+                }
+            }
+            Written::Integer(number) => Some(Self::Constant(Value::from(*number))),
+            Written::Float(number) => Some(Self::Constant(Value::from(*number))),
+            Written::Boolean(word) => Some(Self::Constant(Value::from(*word))),
+            Written::List(items) => {
+                let items = items.iter().map(|item| Self::read_at(section, key, item));
+                Some(Self::List(items.collect::<Option<_>>()?))
+            }
+            Written::Table(fields) => {
+                let fields = fields.iter().map(|(name, field)| {
+                    Some((name.clone(), Self::read_at(section, &format!("{key}.{name}"), field)?))
+                });
+                Some(Self::Object(fields.collect::<Option<_>>()?))
+            }
+        }
+    }
+
+    fn fill(&self, input: &Input) -> Result<Value, Trouble> {
+        Ok(match self {
+            Self::Constant(value) => value.clone(),
+            Self::Filter(filter) => filter.output(input)?.to_json(),
+            Self::List(items) => {
+                Value::Array(items.iter().map(|item| item.fill(input)).collect::<Result<_, _>>()?)
+            }
+            Self::Object(fields) => Value::Object(
+                fields.iter().map(|(name, field)| Ok((name.clone(), field.fill(input)?))).collect::<Result<
+                    _,
+                    Trouble,
+                >>(
+                )?,
+            ),
+        })
+    }
+
+    /// Its value where that is the same for every event, else null.
+    fn constant(&self) -> Value {
+        match self {
+            Self::Constant(value) => value.clone(),
+            _ => Value::Null,
+        }
+    }
+
+    fn uses_headers(&self) -> bool {
+        match self {
+            Self::Constant(_) => false,
+            Self::Filter(filter) => filter.uses_headers(),
+            Self::List(items) => items.iter().any(Self::uses_headers),
+            Self::Object(fields) => fields.iter().any(|(_, field)| field.uses_headers()),
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! One record through the routes: decode, match, address, render.
+//!
+//! All filters of a record share one budget. A panic anywhere in here is a fault of ours and costs
+//! that record a letter, nothing more.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc as Rc;
+use std::sync::Arc;
+
+use super::filter::{Filter, Input, Trouble};
+use super::identity::Identity;
+use super::message::{Filled, MessageRule};
+use super::rule::{PRIORITIES, PriorityRule, Rule, Send, Target, fits};
+use super::{Rules, SourceView, Tried, Unmatched};
+use crate::core::decode::{self, Event};
+use crate::core::model::{
+    BaseId, Class, DropReason, Failure, Message, MessageId, Path, Plan, Priority, Record, Room, RouteId,
+};
+use crate::core::provider::{Draft, Kind, MachineEvent};
+use crate::core::time::Wall;
+use crate::core::value::budget::Meter;
+use crate::core::value::{Fields, Val};
+
+/// Bytes of a room id that is passed on: longer ones are no room ids of any provider, and would not
+/// fit into a letter's header.
+const ROOM_MAX: usize = 1_024;
+
+/// Members that one event may name.
+const USERS_MAX: usize = 10_000;
+
+/// What a turn tells about itself, for `explain`.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// The routes that were asked, in order.
+    pub tried: Vec<Tried>,
+    /// The event, once decoded.
+    pub event: Option<serde_json::Value>,
+    /// Whether it is a CloudEvent.
+    pub cloud: bool,
+    /// Steps that the filters took.
+    pub steps: u64,
+}
+
+impl Rules {
+    /// What becomes of a record.
+    pub fn plan(&self, record: &Record) -> Plan {
+        self.turn(record, None)
+    }
+
+    /// The same, with its reasons told to `trace`.
+    pub(super) fn turn(&self, record: &Record, trace: Option<&mut Trace>) -> Plan {
+        let source = self.sources.iter().find(|source| source.id == record.id.source);
+        let name = source.map_or("", |source| &source.name);
+        let base = Identity::Record(name, &record.origin).base("", 0);
+        let mut plan = Plan {
+            route: None,
+            account: None,
+            base,
+            messages: Vec::new(),
+            failures: Vec::new(),
+            dropped: None,
+            when_errors: 0,
+        };
+        if record.value.is_none() {
+            plan.dropped = Some(DropReason::Tombstone);
+            return plan;
+        }
+        let Some(source) = source else {
+            plan.failures.push(failure(Class::NoRoute, "a source that the config does not have", Vec::new()));
+            return plan;
+        };
+        let decoded = catch_unwind(|| decode::event(record, source.payload));
+        let event = match decoded {
+            Ok(Ok(event)) => event,
+            Ok(Err(garbled)) => {
+                plan.failures.push(failure(Class::Garbled, garbled.0, Vec::new()));
+                return plan;
+            }
+            Err(_) => {
+                plan.failures.push(failure(
+                    Class::Garbled,
+                    "decoding panicked: a fault of roomcast",
+                    Vec::new(),
+                ));
+                return plan;
+            }
+        };
+        let before = plan.clone();
+        let turn = Turn { rules: self, record, source, event: &event, trace, plan };
+        catch_unwind(AssertUnwindSafe(|| turn.run())).unwrap_or_else(|_| {
+            let mut plan = before;
+            plan.failures.push(failure(Class::Mapping, "routing panicked: a fault of roomcast", Vec::new()));
+            plan
+        })
+    }
+}
+
+fn failure(class: Class, error: impl Into<String>, rooms: Vec<Room>) -> Failure {
+    Failure { class, error: error.into(), rooms }
+}
+
+/// A record on its way through the routes.
+struct Turn<'t> {
+    rules: &'t Rules,
+    record: &'t Record,
+    source: &'t SourceView,
+    event: &'t Event,
+    trace: Option<&'t mut Trace>,
+    plan: Plan,
+}
+
+/// What a route says to an event.
+enum Answer {
+    /// It takes it, because of this.
+    Takes(&'static str),
+    /// It does not, because of this.
+    Leaves(String),
+    /// It cannot be asked: the record's budget is spent.
+    Fatal(String),
+}
+
+impl Turn<'_> {
+    fn run(mut self) -> Plan {
+        let meter = Meter::start();
+        let key = decode::key(self.record, self.source.key_format);
+        let input = self.input(&key);
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.event = Some(self.event.value.to_json());
+            trace.cloud = self.event.cloud.is_some();
+        }
+        let identity = match &self.event.cloud {
+            Some(cloud) => Identity::Event(cloud),
+            None => Identity::Record(&self.source.name, &self.record.origin),
+        };
+        self.plan.base = identity.base("", 0);
+        let rules = self.rules;
+        for (id, rule) in rules.routes() {
+            if self.plan.route.is_some() {
+                self.told(rule, false, "not asked: an earlier route took the event".to_owned());
+                continue;
+            }
+            match self.ask(rule, &input) {
+                Answer::Leaves(why) => self.told(rule, false, why),
+                Answer::Takes(why) => {
+                    self.told(rule, true, why.to_owned());
+                    self.plan.base = identity.base(&rule.policy.name, 0);
+                    self.take(id, rule, &input, key.as_ref().err());
+                }
+                Answer::Fatal(why) => {
+                    self.told(rule, true, why.clone());
+                    self.plan.route = Some(id);
+                    self.plan.account = rule.send.as_ref().map(|send| send.account.id);
+                    self.plan.base = identity.base(&rule.policy.name, 0);
+                    self.plan.failures.push(failure(Class::Mapping, why, Vec::new()));
+                }
+            }
+        }
+        if self.plan.route.is_none() {
+            self.unmatched();
+        }
+        if let Some(trace) = self.trace {
+            trace.steps = meter.steps_taken();
+        }
+        self.plan
+    }
+
+    fn told(&mut self, rule: &Rule, took: bool, why: String) {
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.tried.push(Tried { route: rule.policy.name.clone(), took, why });
+        }
+    }
+
+    fn input(&self, key: &Result<Option<String>, String>) -> Input {
+        let key = match key {
+            Ok(Some(key)) => Val::text(key),
+            Ok(None) | Err(_) => Val::Null,
+        };
+        let headers = match self.rules.uses_headers {
+            false => Val::Null,
+            true => {
+                let mut fields = Fields::new();
+                for (name, value) in &self.record.headers {
+                    // Of a name that repeats, the first, as `Record::header` finds it.
+                    fields
+                        .entry(Rc::from(&**name))
+                        .or_insert_with(|| Val::text(&String::from_utf8_lossy(value)));
+                }
+                Val::object(fields)
+            }
+        };
+        Input {
+            event: self.event.value.clone(),
+            variables: [key, Val::text(&self.record.origin.topic), headers],
+        }
+    }
+
+    /// Whether a route takes the event.
+    fn ask(&mut self, rule: &Rule, input: &Input) -> Answer {
+        let scope = &rule.scope;
+        let topic = &*self.record.origin.topic;
+        if scope.source.is_some_and(|source| source != self.record.id.source) {
+            return Answer::Leaves(format!("takes events of another source than {:?}", self.source.name));
+        }
+        if scope.topics.as_ref().is_some_and(|topics| !topics.iter().any(|name| name == topic)) {
+            return Answer::Leaves(format!("its topics do not have {topic:?}"));
+        }
+        if scope.subjects.as_ref().is_some_and(|subjects| !subjects.iter().any(|p| fits(p, topic))) {
+            return Answer::Leaves(format!("none of its subjects fits {topic:?}"));
+        }
+        let Some(when) = &rule.when else { return Answer::Takes("it has no `when`") };
+        match when.output(input) {
+            Ok(Val::Null | Val::Bool(false)) => {
+                Answer::Leaves(format!("its `when` is false: {}", when.text()))
+            }
+            Ok(_) => Answer::Takes("its `when` is true"),
+            Err(Trouble::Failed(why)) => {
+                self.plan.when_errors += 1;
+                Answer::Leaves(format!("its `when` failed, which counts as false: {why}"))
+            }
+            Err(Trouble::Fatal(why)) => Answer::Fatal(format!("when of route {:?}: {why}", rule.policy.name)),
+        }
+    }
+
+    fn unmatched(&mut self) {
+        match self.source.unmatched {
+            Unmatched::Drop => self.plan.dropped = Some(DropReason::Unmatched),
+            Unmatched::DeadLetter => {
+                let failed = match self.plan.when_errors {
+                    0 => String::new(),
+                    count => format!(", the `when` of {count} failed"),
+                };
+                let error = format!(
+                    "no route takes it: {} asked{failed}; the source says unmatched = \"dead_letter\"",
+                    self.rules.rules.len()
+                );
+                self.plan.failures.push(failure(Class::NoRoute, error, Vec::new()));
+            }
+        }
+    }
+
+    /// Makes the messages of the route that took the event.
+    fn take(&mut self, id: RouteId, rule: &Rule, input: &Input, key_error: Option<&String>) {
+        self.plan.route = Some(id);
+        let Some(send) = &rule.send else {
+            self.plan.dropped = Some(DropReason::Rule);
+            return;
+        };
+        self.plan.account = Some(send.account.id);
+        if let Err(why) = self.send(id, send, input, key_error) {
+            self.plan.failures.push(failure(Class::Mapping, why, Vec::new()));
+        }
+    }
+
+    fn send(
+        &mut self,
+        id: RouteId,
+        send: &Send,
+        input: &Input,
+        key_error: Option<&String>,
+    ) -> Result<(), String> {
+        let priority = priority(&send.priority, input)?;
+        let Some((rooms, users)) = self.address(send, input, key_error)? else {
+            self.plan.dropped = Some(DropReason::NoRoom);
+            return Ok(());
+        };
+        let rooms = self.checked(send, rooms);
+        if rooms.is_empty() {
+            return Ok(());
+        }
+        let filled = self.fill(send, input)?;
+        let base = self.plan.base;
+        let draft = Draft {
+            path: send.target.path(),
+            users: &users,
+            kind: filled.kind,
+            sender: filled.sender,
+            ext: filled.ext,
+            options: filled.options,
+            priority,
+            base,
+        };
+        let content = match send.account.provider.render(&draft) {
+            Ok(content) => content,
+            Err(invalid) => {
+                self.plan.failures.push(failure(Class::Invalid, invalid.0, owed(rooms)));
+                return Ok(());
+            }
+        };
+        let expires = send.ttl.map(|ttl| self.begins() + ttl);
+        let one_by_one = send.account.provider.limits().rooms_per_call == 1 && draft.path != Path::Broadcast;
+        self.plan.messages.extend(rooms.into_iter().map(|room| Message {
+            account: send.account.id,
+            path: draft.path,
+            id: if one_by_one { base.message(&room) } else { MessageId(base.0) },
+            room,
+            priority,
+            base,
+            route: id,
+            content: content.clone(),
+            expires,
+        }));
+        Ok(())
+    }
+
+    /// When the event's time to live begins: its own time or the record's, whichever is earlier.
+    fn begins(&self) -> Wall {
+        let own = self.event.cloud.as_ref().and_then(|cloud| cloud.time.as_ref()).map(|(at, _)| *at);
+        own.map_or(self.record.timestamp, |own| own.min(self.record.timestamp))
+    }
+
+    /// The rooms and the members; `None` when there are none.
+    fn address(
+        &self,
+        send: &Send,
+        input: &Input,
+        key_error: Option<&String>,
+    ) -> Result<Option<(Vec<Room>, Vec<String>)>, String> {
+        let (rooms, users) = match &send.target {
+            Target::All => return Ok(Some((vec![Room(Arc::from(""))], Vec::new()))),
+            Target::Rooms(rooms) => (rooms, None),
+            Target::Users { rooms, users } => (rooms, Some(users)),
+        };
+        let rooms = self.rooms(rooms.as_ref(), input, key_error)?;
+        let Some(users) = users else { return Ok((!rooms.is_empty()).then_some((rooms, Vec::new()))) };
+        if rooms.len() > 1 {
+            return Err(format!("users: {} rooms; members are addressed in one room", rooms.len()));
+        }
+        let mut names = Vec::new();
+        for value in users.outputs(input, USERS_MAX).map_err(|trouble| format!("users: {trouble}"))? {
+            let values = value.items().map_or(std::slice::from_ref(&value), |items| items);
+            for value in values {
+                let name = name(value)
+                    .ok_or_else(|| format!("users gives {}; ids of members are wanted", value.shown()))?;
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+                if names.len() > USERS_MAX {
+                    return Err(format!("users gives more than {USERS_MAX} members"));
+                }
+            }
+        }
+        Ok((!rooms.is_empty() && !names.is_empty()).then_some((rooms, names)))
+    }
+
+    /// What `rooms` gives, without repeats.
+    fn rooms(
+        &self,
+        rooms: Option<&Filter>,
+        input: &Input,
+        key_error: Option<&String>,
+    ) -> Result<Vec<Room>, String> {
+        let most = self.rules.max_rooms_per_event;
+        let uses_key = rooms.is_none_or(Filter::uses_key);
+        let values = match rooms {
+            None => vec![input.variables[0].clone()],
+            // Repeats are allowed: they count once.
+            Some(filter) => {
+                filter.outputs(input, most.saturating_mul(2)).map_err(|trouble| match key_error {
+                    Some(why) if uses_key => format!("rooms: {why}"),
+                    _ => format!("rooms: {trouble}"),
+                })?
+            }
+        };
+        let mut seen = BTreeSet::new();
+        let mut found = Vec::new();
+        for value in &values {
+            let Some(name) = name(value) else {
+                return Err(match (key_error, value) {
+                    (Some(why), Val::Null) if uses_key => format!("rooms: {why}"),
+                    (None, Val::Null) if uses_key && self.record.key.is_none() => {
+                        "rooms: the record has no key, and the room is taken from it".to_owned()
+                    }
+                    (_, Val::Str(_))
+                        if uses_key && self.record.key.as_ref().is_some_and(|key| key.is_empty()) =>
+                    {
+                        "rooms: the record's key is empty, and the room is taken from it".to_owned()
+                    }
+                    _ => format!(
+                        "rooms gives {}; room ids are wanted: texts that are not empty, or whole numbers",
+                        value.shown()
+                    ),
+                });
+            };
+            let room = Room(Arc::from(name));
+            if seen.insert(room.clone()) {
+                found.push(room);
+            }
+        }
+        match found.len() > most {
+            true => Err(format!("rooms gives {} rooms; max_rooms_per_event is {most}", found.len())),
+            false => Ok(found),
+        }
+    }
+
+    /// The rooms that the provider would take; of the others, letters.
+    fn checked(&mut self, send: &Send, rooms: Vec<Room>) -> Vec<Room> {
+        if matches!(send.target, Target::All) {
+            return rooms;
+        }
+        let mut good = Vec::with_capacity(rooms.len());
+        for room in rooms {
+            if room.0.len() > ROOM_MAX {
+                let error = format!("a room id of {} bytes; at most {ROOM_MAX}", room.0.len());
+                self.plan.failures.push(failure(Class::Invalid, error, Vec::new()));
+                continue;
+            }
+            match send.account.provider.check_room(&room.0) {
+                Ok(()) => good.push(room),
+                Err(invalid) => match self.plan.failures.iter_mut().find(|known| known.error == invalid.0) {
+                    Some(alike) => alike.rooms.push(room),
+                    None => self.plan.failures.push(failure(Class::Invalid, invalid.0, vec![room])),
+                },
+            }
+        }
+        good
+    }
+
+    fn fill(&self, send: &Send, input: &Input) -> Result<Filled, String> {
+        match &send.message {
+            MessageRule::Mapped(mapping) => mapping.fill(input).map_err(|trouble| trouble.to_string()),
+            MessageRule::Machine(as_command) => Ok(Filled {
+                kind: Kind::Machine(self.machine(*as_command, self.plan.base)),
+                sender: None,
+                ext: None,
+                options: serde_json::Map::new(),
+            }),
+        }
+    }
+
+    fn machine(&self, as_command: bool, base: BaseId) -> MachineEvent {
+        let cloud = self.event.cloud.as_ref();
+        let own_time = cloud.and_then(|cloud| cloud.time.as_ref()).map(|(_, text)| text.to_string());
+        MachineEvent {
+            as_command,
+            event_type: self.event.kind().unwrap_or(&self.record.origin.topic).to_owned(),
+            id: cloud.map_or_else(|| base.to_string(), |cloud| cloud.id.to_string()),
+            time: own_time.unwrap_or_else(|| self.record.timestamp.rfc3339()),
+            data: self.event.data(),
+        }
+    }
+}
+
+/// A room or member id: a text that is not empty, or a whole number as people write it.
+fn name(value: &Val) -> Option<String> {
+    match value {
+        Val::Str(text) if !text.is_empty() => Some(text.to_string()),
+        Val::Int(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn priority(rule: &PriorityRule, input: &Input) -> Result<Priority, String> {
+    let filter = match rule {
+        PriorityRule::Fixed(priority) => return Ok(*priority),
+        PriorityRule::Filter(filter) => filter,
+    };
+    let value = filter.output(input).map_err(|trouble| format!("priority: {trouble}"))?;
+    let found = PRIORITIES.iter().find(|(word, _)| value.as_text() == Some(word));
+    found
+        .map(|(_, priority)| *priority)
+        .ok_or_else(|| format!("priority gives {}; \"high\", \"normal\" or \"low\" is wanted", value.shown()))
+}
+
+/// The rooms that a letter names; none for a broadcast.
+fn owed(rooms: Vec<Room>) -> Vec<Room> {
+    rooms.into_iter().filter(|room| !room.0.is_empty()).collect()
+}

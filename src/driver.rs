@@ -1,0 +1,535 @@
+//! The one loop: what arrives, what was answered and what is due go into the scheduler, and what it
+//! decides is done.
+//!
+//! The loop owns the scheduler and never waits for anything but its channels: calls, logins, letters
+//! and counts run in tasks of their own and answer over one unbounded channel, which can never hold
+//! more than what is under way. Only the inbox is bounded; commands to a source are at most one for
+//! each record held, so no ring of full channels can lock up. What a record means is the routes'
+//! business, when and how often a message is sent the scheduler's; this file decides neither.
+
+mod counts;
+mod handle;
+mod letters;
+mod stats;
+mod tasks;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+
+pub use self::handle::{Handle, Report, SourceReport, SourceState};
+pub use self::stats::{AccountStats, BOUNDS_MS, Histogram, OUTCOMES};
+
+use self::counts::{Counts, Used};
+use self::handle::{Pulse, Request};
+use self::letters::Desk;
+use self::stats::GateLog;
+use self::tasks::Reply;
+use crate::broker::{Arrival, Command, Started, Status};
+use crate::clock::Clock;
+use crate::core::letter::Names;
+use crate::core::model::{Epoch, PartitionId, Plan, Record, SourceId};
+use crate::core::provider::{LoginFault, Outcome, Provider};
+use crate::core::schedule::{Effect, Scheduler};
+use crate::core::time::{Mono, Now};
+use crate::http;
+
+/// Arrivals and replies taken in one turn. Enough to make the cost of a turn vanish; at 10 µs for
+/// planning a record a turn stays under a millisecond.
+const BATCH: usize = 64;
+/// The longest time between two turns: what [`Handle::is_live`] rests on.
+const TICK: Duration = Duration::from_secs(1);
+/// After the drain: how long sources may take to commit, give back and end.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+/// The least time between two log lines about the same trouble.
+pub(crate) const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// What a record becomes: the routes, as the loop sees them.
+pub type Planner = Box<dyn Fn(&Record) -> Plan + Send>;
+
+/// What a driver is made of.
+pub struct Parts {
+    /// The clock whose readings the scheduler was made with.
+    pub clock: Clock,
+    /// The scheduler, new.
+    pub scheduler: Scheduler,
+    /// The routes.
+    pub planner: Planner,
+    /// Accounts, by `AccountId`.
+    pub accounts: Vec<AccountParts>,
+    /// Started sources, by `SourceId`.
+    pub sources: Vec<Started>,
+    /// The other end of the sources' inbox.
+    pub inbox: mpsc::Receiver<Arrival>,
+    /// Names for letters and logs.
+    pub names: Arc<Names>,
+    /// How long calls and letters may take to land once a stop was asked for.
+    pub drain_timeout: Duration,
+}
+
+/// What the driver needs of one account.
+pub struct AccountParts {
+    /// What its calls look like.
+    pub provider: Arc<dyn Provider>,
+    /// What makes them.
+    pub client: Arc<http::Client>,
+    /// The source beside whose letters the account's calls of the day are counted: the first, by
+    /// name, that feeds it. `None`: nothing is written, and the counts do not outlive the process.
+    pub counted_by: Option<SourceId>,
+}
+
+/// How a driver ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every call away was answered, every letter confirmed, every source has ended.
+    Drained,
+    /// Time ran out, or a source could not say its last word. Nothing is lost: what is not settled
+    /// comes again.
+    TimedOut,
+}
+
+/// One account, shared by the tasks that call for it.
+struct Account {
+    name: Arc<str>,
+    provider: Arc<dyn Provider>,
+    client: Arc<http::Client>,
+}
+
+/// One source at work.
+struct Source {
+    name: Arc<str>,
+    commands: mpsc::UnboundedSender<Command>,
+    desk: Desk,
+    /// What is assigned, with the names that people know partitions by.
+    partitions: BTreeMap<PartitionId, (Epoch, Arc<str>)>,
+    report: SourceReport,
+}
+
+/// Where the loop stands on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Nothing new is sent; what is away may land until then.
+    Draining(Mono),
+    /// Sources were told to end, and have until then.
+    Stopping {
+        until: Mono,
+        drained: bool,
+    },
+}
+
+/// The loop and all it owns.
+pub struct Driver {
+    clock: Clock,
+    scheduler: Scheduler,
+    planner: Planner,
+    accounts: Vec<Arc<Account>>,
+    sources: Vec<Source>,
+    inbox: mpsc::Receiver<Arrival>,
+    replies: mpsc::UnboundedReceiver<Reply>,
+    answer_to: mpsc::UnboundedSender<Reply>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    pulse: Arc<Pulse>,
+    names: Arc<Names>,
+    counts: Counts,
+    stats: Vec<AccountStats>,
+    gates: GateLog,
+    drain_timeout: Duration,
+    phase: Phase,
+    next_tick: Mono,
+}
+
+impl Driver {
+    /// A driver over these parts, and the handle that asks it things. Called within a tokio runtime:
+    /// it begins to read the counts of the day and to watch for the end of sources.
+    pub fn new(parts: Parts) -> (Self, Handle) {
+        let (answer_to, replies) = mpsc::unbounded_channel();
+        let (ask, requests) = mpsc::unbounded_channel();
+        let pulse = Arc::new(Pulse::default());
+        let handle = Handle::new(ask, pulse.clone(), parts.clock);
+        let names = parts.names;
+        let name_of = |list: &[Arc<str>], n: usize| list.get(n).cloned().unwrap_or_else(|| Arc::from("?"));
+        let tables: Vec<_> = parts.sources.iter().map(|source| source.table.clone()).collect();
+        let mut sources = Vec::new();
+        for (n, started) in parts.sources.into_iter().enumerate() {
+            let id = SourceId(u16::try_from(n).expect("a config has fewer than 65,536 sources"));
+            tasks::watch_end(id, started.ended, answer_to.clone());
+            sources.push(Source {
+                name: name_of(&names.sources, n),
+                commands: started.commands,
+                desk: Desk::new(started.letters),
+                partitions: BTreeMap::new(),
+                report: SourceReport::default(),
+            });
+        }
+        let counts = Counts::new(&parts.accounts, &names, &tables, answer_to.clone());
+        let accounts: Vec<_> = parts
+            .accounts
+            .into_iter()
+            .enumerate()
+            .map(|(n, account)| {
+                let name = name_of(&names.accounts, n);
+                Arc::new(Account { name, provider: account.provider, client: account.client })
+            })
+            .collect();
+        let driver = Self {
+            clock: parts.clock,
+            scheduler: parts.scheduler,
+            planner: parts.planner,
+            stats: vec![AccountStats::default(); accounts.len()],
+            gates: GateLog::new(accounts.iter().map(|account| account.name.clone()).collect()),
+            accounts,
+            sources,
+            inbox: parts.inbox,
+            replies,
+            answer_to,
+            requests,
+            pulse,
+            names,
+            counts,
+            drain_timeout: parts.drain_timeout,
+            phase: Phase::Running,
+            next_tick: Mono(0),
+        };
+        (driver, handle)
+    }
+
+    /// Turns until a stop was asked for and has come to its end, or every source has ended.
+    pub async fn run(mut self) -> Ended {
+        let mut arrivals = Vec::with_capacity(BATCH);
+        let mut replies = Vec::with_capacity(BATCH);
+        let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut timer_at = Mono(0);
+        let mut inbox_open = true;
+        let mut now = self.clock.now();
+        let uncounted = self.counts.without_table(now.wall);
+        self.restore(&uncounted, now);
+        loop {
+            let wake = self.wake(now);
+            if wake != timer_at {
+                timer_at = wake;
+                if let Some(at) = self.clock.instant(wake) {
+                    timer.as_mut().reset(at.into());
+                }
+            }
+            tokio::select! {
+                biased;
+                _ = self.replies.recv_many(&mut replies, BATCH) => {}
+                taken = self.inbox.recv_many(&mut arrivals, BATCH), if inbox_open => inbox_open = taken > 0,
+                Some(request) = self.requests.recv() => self.handle_request(request),
+                () = &mut timer => timer_at = Mono(u64::MAX),
+            }
+            // Whatever ended the wait, what else is there joins this turn, so that none starves.
+            while arrivals.len() < BATCH
+                && let Ok(arrival) = self.inbox.try_recv()
+            {
+                arrivals.push(arrival);
+            }
+            while let Ok(request) = self.requests.try_recv() {
+                self.handle_request(request);
+            }
+            now = self.clock.now();
+            for reply in replies.drain(..) {
+                self.handle_reply(reply, now);
+                self.do_effects(now);
+            }
+            for arrival in arrivals.drain(..) {
+                self.handle_arrival(arrival, now);
+                self.do_effects(now);
+            }
+            self.do_effects(now);
+            if now.mono >= self.next_tick {
+                self.tick(now);
+            }
+            if let Some(ended) = self.step(now) {
+                return ended;
+            }
+        }
+    }
+
+    /// When the loop turns at the latest.
+    fn wake(&mut self, now: Now) -> Mono {
+        let end = match self.phase {
+            Phase::Running => self.next_tick,
+            Phase::Draining(until) | Phase::Stopping { until, .. } => self.next_tick.min(until),
+        };
+        self.scheduler.poll_wake(now).map_or(end, |wake| wake.min(end))
+    }
+
+    /// What is done once a second: the pulse that liveness rests on, and a look at the gates.
+    fn tick(&mut self, now: Now) {
+        self.next_tick = now.mono + TICK;
+        self.pulse.beat(now.mono);
+        self.gates.look(&self.scheduler.snapshot(now), now.mono);
+    }
+
+    /// Goes on towards the end, once that was asked for.
+    fn step(&mut self, now: Now) -> Option<Ended> {
+        let all_ended = self.sources.iter().all(|source| source.report.state.is_ended());
+        match self.phase {
+            Phase::Running if all_ended && !self.sources.is_empty() => {
+                error!("every source has ended by itself: nothing is left to do");
+                Some(Ended::TimedOut)
+            }
+            Phase::Running => None,
+            Phase::Draining(until) => {
+                let drained = self.scheduler.is_idle();
+                if drained || now.mono >= until {
+                    let snapshot = self.scheduler.snapshot(now);
+                    info!(
+                        drained,
+                        calls_away = snapshot.calls_away,
+                        letters_waiting = snapshot.letters_waiting,
+                        "stopping the sources"
+                    );
+                    self.tell_all(&Command::Stop);
+                    self.phase = Phase::Stopping { until: now.mono + STOP_WITHIN, drained };
+                    return self.step(now);
+                }
+                None
+            }
+            Phase::Stopping { drained, .. } if all_ended => {
+                let clean = self.sources.iter().all(|source| source.report.state == SourceState::Ended(None));
+                Some(if drained && clean { Ended::Drained } else { Ended::TimedOut })
+            }
+            Phase::Stopping { until, .. } if now.mono >= until => {
+                for source in self.sources.iter().filter(|source| !source.report.state.is_ended()) {
+                    error!(source = %source.name, within = ?STOP_WITHIN, "the source did not end in time");
+                }
+                Some(Ended::TimedOut)
+            }
+            Phase::Stopping { .. } => None,
+        }
+    }
+
+    /// Tells the scheduler what was used of quotas by the day. Nothing is sent on such a path before.
+    fn restore(&mut self, used: &[Used], now: Now) {
+        for Used { account, path, utc_day, calls, last } in used.iter().copied() {
+            self.scheduler.restore_count(account, path, utc_day, calls, last, now);
+        }
+    }
+
+    fn handle_request(&mut self, request: Request) {
+        let now = self.clock.now();
+        match request {
+            Request::Report(answer) => {
+                // Whoever asked may have gone away meanwhile.
+                let _ = answer.send(self.report(now));
+            }
+            Request::Stop if self.phase == Phase::Running => {
+                info!(within = ?self.drain_timeout, "stopping: nothing new is sent, calls and letters may land");
+                self.scheduler.stop();
+                self.tell_all(&Command::Intake(false));
+                self.phase = Phase::Draining(now.mono + self.drain_timeout);
+            }
+            Request::Stop => {}
+        }
+    }
+
+    fn report(&self, now: Now) -> Report {
+        Report {
+            at: now.wall,
+            uptime: now.mono.since(Mono(0)),
+            draining: self.phase != Phase::Running,
+            snapshot: self.scheduler.snapshot(now),
+            sources: self
+                .sources
+                .iter()
+                .map(|source| SourceReport {
+                    partitions: source.partitions.values().map(|(_, name)| name.clone()).collect(),
+                    letter_failures: source.desk.failures(),
+                    ..source.report.clone()
+                })
+                .collect(),
+            accounts: self.stats.clone(),
+        }
+    }
+
+    fn handle_arrival(&mut self, arrival: Arrival, now: Now) {
+        match arrival {
+            // A record that comes while draining is left unsettled: it comes again.
+            Arrival::Record(_) if self.phase != Phase::Running => {}
+            Arrival::Record(record) => {
+                let plan = (self.planner)(&record);
+                self.scheduler.handle_record(Arc::new(record), plan, now);
+            }
+            Arrival::Assigned { source, partitions } => {
+                let epochs: Vec<_> = partitions.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
+                let of = self.source(source);
+                info!(source = %of.name, partitions = partitions.len(), "partitions assigned");
+                of.partitions.extend(partitions.into_iter().map(|(id, epoch, name)| (id, (epoch, name))));
+                self.scheduler.handle_assigned(source, &epochs);
+            }
+            Arrival::Revoking { source, partitions } => {
+                self.forget(source, &partitions);
+                self.scheduler.handle_revoking(source, &partitions, now);
+            }
+            Arrival::Lost { source, partitions } => {
+                self.forget(source, &partitions);
+                self.scheduler.handle_lost(source, &partitions, now);
+            }
+            Arrival::Status { source, status } => self.handle_status(source, status),
+            Arrival::Lag { source, records } => self.source(source).report.lag = Some(records),
+        }
+    }
+
+    /// Strikes partitions that are going or gone, unless they came back under a newer epoch.
+    fn forget(&mut self, source: SourceId, partitions: &[(PartitionId, Epoch)]) {
+        let of = self.source(source);
+        info!(source = %of.name, partitions = partitions.len(), "partitions given up");
+        for (id, epoch) in partitions {
+            if of.partitions.get(id).is_some_and(|(held, _)| held == epoch) {
+                of.partitions.remove(id);
+            }
+        }
+    }
+
+    fn handle_status(&mut self, source: SourceId, status: Status) {
+        let of = self.source(source);
+        match &status {
+            Status::Ready => info!(source = %of.name, "source connected"),
+            Status::Waiting(why) => warn!(source = %of.name, why, "source waits for its broker"),
+        }
+        of.report.state = match status {
+            Status::Ready => SourceState::Ready,
+            Status::Waiting(why) => SourceState::Waiting(why),
+        };
+        of.report.joined |= of.report.state == SourceState::Ready;
+        if self.sources.iter().all(|source| source.report.joined) {
+            self.pulse.set_ready();
+        }
+    }
+
+    fn handle_reply(&mut self, reply: Reply, now: Now) {
+        match reply {
+            Reply::Called { attempt, account, path, outcomes, took } => {
+                let name = &self.accounts[usize::from(account.0)].name;
+                for outcome in &outcomes {
+                    tasks::log_outcome(name, path, outcome, took);
+                }
+                // A gate may have closed on it: look now rather than at the next tick.
+                if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Accepted(_))) {
+                    self.next_tick = self.next_tick.min(self.gates.next_look(now.mono));
+                }
+                self.stats[usize::from(account.0)].called(path, &outcomes, took);
+                self.scheduler.handle_outcome(attempt, &outcomes, now);
+            }
+            Reply::LoggedIn { account, result } => {
+                let name = &self.accounts[usize::from(account.0)].name;
+                match &result {
+                    Ok(session) => debug!(account = %name, lifetime = ?session.lifetime, "logged in"),
+                    Err(LoginFault::Refused(trouble)) => {
+                        error!(account = %name, status = trouble.status, code = trouble.code, text = trouble.text, "the provider refuses the login: look at the account's credentials");
+                    }
+                    Err(LoginFault::Failed(trouble)) => {
+                        warn!(account = %name, status = trouble.status, code = trouble.code, text = trouble.text, "the login failed");
+                    }
+                }
+                self.stats[usize::from(account.0)].logged_in(result.is_ok());
+                self.scheduler.handle_login(account, result, now);
+            }
+            Reply::Written { source, burial } => {
+                let of = self.source(source);
+                of.desk.written(&of.name);
+                self.scheduler.handle_buried(burial, now);
+            }
+            Reply::NotWritten { source, error } => {
+                let of = self.source(source);
+                of.desk.not_written(&of.name, &error, now.mono);
+            }
+            Reply::Loaded { source, rows } => {
+                let used = self.counts.loaded(source, &rows, now.wall);
+                self.restore(&used, now);
+            }
+            Reply::Counted { account, path } => self.scheduler.handle_counted(account, path, now),
+            Reply::SourceEnded { source, result } => self.handle_source_end(source, result, now),
+        }
+    }
+
+    /// A source that has ended settles nothing any more: what it gave is forgotten, and comes again
+    /// in the next process.
+    fn handle_source_end(&mut self, source: SourceId, result: Result<(), String>, now: Now) {
+        let running = self.phase == Phase::Running;
+        let of = self.source(source);
+        let held: Vec<_> =
+            std::mem::take(&mut of.partitions).into_iter().map(|(id, (epoch, _))| (id, epoch)).collect();
+        of.report.state = SourceState::Ended(match (result, running) {
+            (Err(why), _) => {
+                error!(source = %of.name, why, "the source has ended");
+                Some(why)
+            }
+            (Ok(()), true) => {
+                error!(source = %of.name, "the source has ended without having been asked to");
+                Some("ended without having been asked to".to_owned())
+            }
+            (Ok(()), false) => {
+                debug!(source = %of.name, "source ended");
+                None
+            }
+        });
+        if running {
+            self.pulse.set_source_dead();
+        }
+        self.scheduler.handle_lost(source, &held, now);
+    }
+
+    /// Does everything that the scheduler wants done by now.
+    fn do_effects(&mut self, now: Now) {
+        while let Some(effect) = self.scheduler.poll_effect(now) {
+            match effect {
+                Effect::Send(attempt) => {
+                    let account = self.accounts[usize::from(attempt.account.0)].clone();
+                    tasks::call(account, attempt, self.clock, self.answer_to.clone());
+                }
+                Effect::Login(id) => {
+                    let account = self.accounts[usize::from(id.0)].clone();
+                    tasks::login(account, id, self.answer_to.clone());
+                }
+                Effect::Bury(burial, letter) => {
+                    let (names, clock, answer_to) = (self.names.clone(), self.clock, self.answer_to.clone());
+                    self.source(letter.record.id.source).desk.write(burial, *letter, names, clock, answer_to);
+                }
+                Effect::Count { account, path, utc_day, calls } => {
+                    self.counts.write(account, path, utc_day, calls, now.wall);
+                }
+                Effect::Settle(record) => self.tell(record.source, Command::Settle(record)),
+                Effect::Released(source, partition, epoch) => {
+                    self.tell(source, Command::Released(partition, epoch));
+                }
+                Effect::Intake { source, open, why } => {
+                    let of = self.source(source);
+                    debug!(source = %of.name, open, ?why, "intake");
+                    of.report.paused_by = (!open).then_some(why);
+                    // While draining every intake stays closed, whatever room there is.
+                    if self.phase == Phase::Running || !open {
+                        self.tell(source, Command::Intake(open));
+                    }
+                }
+                Effect::PartitionIntake { source, partition, open } => {
+                    debug!(source = %self.source(source).name, partition = partition.0, open, "intake of a partition");
+                    self.tell(source, Command::PartitionIntake(partition, open));
+                }
+            }
+        }
+    }
+
+    fn source(&mut self, id: SourceId) -> &mut Source {
+        &mut self.sources[usize::from(id.0)]
+    }
+
+    /// Tells a source something; one that has ended does not hear it, and needs not.
+    fn tell(&mut self, source: SourceId, command: Command) {
+        let _ = self.source(source).commands.send(command);
+    }
+
+    fn tell_all(&mut self, command: &Command) {
+        for source in &self.sources {
+            let _ = source.commands.send(command.clone());
+        }
+    }
+}

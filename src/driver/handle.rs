@@ -1,0 +1,163 @@
+//! What others may ask of the loop: how things are, whether it turns, and to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::stats::AccountStats;
+use crate::clock::Clock;
+use crate::core::schedule::IntakeReason;
+use crate::core::schedule::status::Snapshot;
+use crate::core::time::{Mono, Wall};
+
+/// A loop that has not turned for so long is not alive. It turns once a second at least.
+const LIVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the loop lets others see without asking it.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    last: AtomicU64,
+    ready: AtomicBool,
+    source_dead: AtomicBool,
+}
+
+impl Pulse {
+    /// The loop turned.
+    pub(super) fn beat(&self, now: Mono) {
+        self.last.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Every source has joined once.
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// A source has ended that should not have.
+    pub(super) fn set_source_dead(&self) {
+        self.source_dead.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the loop is asked.
+pub(super) enum Request {
+    Report(oneshot::Sender<Report>),
+    Stop,
+}
+
+/// Asks the loop. Cheap to clone; outlives it harmlessly.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    ask: mpsc::UnboundedSender<Request>,
+    pulse: Arc<Pulse>,
+    clock: Clock,
+}
+
+impl Handle {
+    pub(super) fn new(ask: mpsc::UnboundedSender<Request>, pulse: Arc<Pulse>, clock: Clock) -> Self {
+        Self { ask, pulse, clock }
+    }
+
+    /// Everything at one moment; `None` when the loop has ended.
+    pub async fn report(&self) -> Option<Report> {
+        let (answer, report) = oneshot::channel();
+        self.ask.send(Request::Report(answer)).ok()?;
+        report.await.ok()
+    }
+
+    /// Asks for an orderly end: nothing new is sent, calls away and letters land, sources commit.
+    /// Asking again changes nothing.
+    pub fn stop(&self) {
+        // A loop that has ended need not be told.
+        let _ = self.ask.send(Request::Stop);
+    }
+
+    /// Whether the loop turns and no source has ended by itself. False before the first turn.
+    pub fn is_live(&self) -> bool {
+        let last = self.pulse.last.load(Ordering::Relaxed);
+        last > 0
+            && self.clock.mono().since(Mono(last)) < LIVE_WITHIN
+            && !self.pulse.source_dead.load(Ordering::Relaxed)
+    }
+
+    /// Whether every source has joined its broker once. Never false again: a broker or provider that
+    /// goes away is no reason to take the pod, and the backend beside it, out of service.
+    pub fn is_ready(&self) -> bool {
+        self.pulse.ready.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// When.
+    pub at: Wall,
+    /// Since the process's clock was started.
+    pub uptime: Duration,
+    /// A stop was asked for.
+    pub draining: bool,
+    /// What the scheduler tells.
+    pub snapshot: Snapshot,
+    /// By `SourceId`.
+    pub sources: Vec<SourceReport>,
+    /// By `AccountId`.
+    pub accounts: Vec<AccountStats>,
+}
+
+/// What the loop knows of one source.
+#[derive(Clone, Debug, Default)]
+pub struct SourceReport {
+    /// How it is.
+    pub state: SourceState,
+    /// Whether it has ever been ready.
+    pub joined: bool,
+    /// Records between the committed position and the end, as last told.
+    pub lag: Option<u64>,
+    /// Names of the partitions that are assigned.
+    pub partitions: Vec<Arc<str>>,
+    /// Why its intake is paused, if it is.
+    pub paused_by: Option<IntakeReason>,
+    /// Times that a letter of this source could not be written.
+    pub letter_failures: u64,
+}
+
+/// How a source is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SourceState {
+    /// It has not said anything yet.
+    #[default]
+    Starting,
+    /// Connected and, where there is a group, joined.
+    Ready,
+    /// Not connected, or refused: it goes on trying, and says why.
+    Waiting(String),
+    /// It has ended: as it was asked to (`None`), or why.
+    Ended(Option<String>),
+}
+
+impl SourceState {
+    /// The word for metrics and the API.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Waiting(_) => "waiting",
+            Self::Ended(_) => "ended",
+        }
+    }
+
+    /// Why, where there is a reason.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Starting | Self::Ready => None,
+            Self::Waiting(why) => Some(why),
+            Self::Ended(why) => why.as_deref(),
+        }
+    }
+
+    /// Whether it is over.
+    pub fn is_ended(&self) -> bool {
+        matches!(self, Self::Ended(_))
+    }
+}

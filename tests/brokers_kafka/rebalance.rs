@@ -1,0 +1,72 @@
+//! Two sources of one group: who has what, who waits for whom.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use roomcast::broker::Command;
+
+use crate::bed::{Bed, Running, text};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_moves_only_when_its_calls_have_answered() {
+    const PARTITIONS: i32 = 6;
+    let bed = Bed::with_partitions("handshake", PARTITIONS).await;
+    bed.produce((0..60).map(|n| (n % PARTITIONS, n.to_string()))).await;
+    let mut old = Running::start(bed.source());
+    let records = old.records(60).await;
+    // Every record but the first of each partition is finished: the metadata tells of it.
+    for record in records.iter().filter(|record| record.origin.offset > 0) {
+        old.settle(record);
+    }
+    let mut new = Running::start(bed.source());
+    old.until("the revocation", |source| !source.revoking.is_empty()).await;
+    let moving: BTreeSet<_> = old.revoking.iter().map(|(partition, _)| *partition).collect();
+    assert_eq!(moving.len(), 3, "half of the partitions move");
+    new.silence(Duration::from_secs(3)).await;
+    assert_eq!(new.names(), Vec::<String>::new(), "nothing is handed over while calls are away");
+    // One of the calls away answers during the revocation and still counts.
+    let settled_late =
+        records.iter().find(|r| r.origin.offset == 0 && moving.contains(&r.id.partition)).unwrap();
+    old.settle(settled_late);
+    old.release();
+    let again = new.records(2).await;
+    for record in &again {
+        assert_eq!(record.origin.offset, 0, "only the unfinished ones come again");
+        assert!(record.maybe_tried);
+        assert_ne!(text(record), text(settled_late));
+    }
+    new.silence(Duration::from_secs(1)).await;
+    let mut all = [old.names(), new.names()].concat();
+    all.sort();
+    all.dedup();
+    assert_eq!((old.names().len(), new.names().len(), all.len()), (3, 3, 6), "each has its half");
+    // What stayed goes on flowing under its old epoch.
+    bed.produce((0..PARTITIONS).map(|n| (n, "after".to_owned()))).await;
+    assert!(old.records(3).await.iter().chain(&new.records(3).await).all(|record| text(record) == "after"));
+    new.stop().await;
+    old.until("the return", |source| source.assigned.len() == 6).await;
+    old.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_comes_back_to_a_paused_source_flows_when_it_resumes() {
+    let bed = Bed::with_partitions("boomerang", 2).await;
+    let mut old = Running::start(bed.source());
+    old.until("the assignment", |source| source.assigned.len() == 2).await;
+    old.tell(Command::Intake(false));
+    old.silence(Duration::from_millis(300)).await;
+    let mut new = Running::start(bed.source());
+    old.until("the revocation", |source| !source.revoking.is_empty()).await;
+    old.release();
+    new.until("its half", |source| source.assigned.len() == 1).await;
+    new.stop().await;
+    old.until("the return", |source| source.assigned.len() == 2).await;
+    bed.produce((0..20).map(|n| (n % 2, n.to_string()))).await;
+    old.silence(Duration::from_secs(2)).await;
+    old.tell(Command::Intake(true));
+    let partitions: BTreeSet<i32> =
+        old.records(20).await.iter().map(|record| record.origin.partition).collect();
+    assert_eq!(partitions, BTreeSet::from([0, 1]));
+    old.silence(Duration::from_millis(500)).await;
+    old.stop().await;
+}

@@ -1,0 +1,104 @@
+//! The files in `config/`, as they stand, with everything that is built in.
+
+use std::path::{Path, PathBuf};
+
+use roomcast::app::{self, App};
+use roomcast::cli::{check, explain, requests};
+use roomcast::config::{self, Loaded, render};
+
+/// Loads and builds a file as `check` does.
+fn accepted(path: &Path) -> (Loaded, App) {
+    let loaded = config::load(&[path.to_owned()], std::iter::empty()).unwrap_or_else(|broken| {
+        panic!("{}", render::problems(&broken.problems, &broken.texts, render::Look::Plain))
+    });
+    let app = app::build(&loaded, &app::leave_secret_closed).unwrap_or_else(|problems| {
+        panic!("{}", render::problems(&problems, &loaded.texts, render::Look::Plain))
+    });
+    (loaded, app)
+}
+
+fn ready() -> Vec<PathBuf> {
+    let files = std::fs::read_dir("config").unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_ready_file_is_accepted_as_it_stands() {
+    let files = ready();
+    assert!(files.len() >= 7, "{files:?}");
+    for path in files {
+        let (loaded, app) = accepted(&path);
+        let warnings = render::problems(&app.warnings, &loaded.texts, render::Look::Plain);
+        // Only the simulators of docker-compose are called without encryption.
+        let expected = if path.ends_with("docker.toml") { 2 } else { 0 };
+        assert_eq!(warnings.lines().count(), expected, "{warnings}");
+        let settings = app.settings(1);
+        assert_eq!(settings.accounts.len(), app.names.accounts.len());
+        assert_eq!(settings.sources.len(), app.names.sources.len());
+        assert_eq!(settings.routes.len(), app.names.routes.len());
+        assert!(!check::text(&check::Summary::of(&app, &loaded)).is_empty());
+    }
+}
+
+#[test]
+fn the_annotated_example_is_what_it_says() {
+    let (loaded, app) = accepted(Path::new("config/roomcast.toml"));
+    let told = check::text(&check::Summary::of(&app, &loaded));
+    let golden = "tests/fixtures/config/roomcast.check.txt";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(golden, &told).unwrap();
+    }
+    assert_eq!(told, std::fs::read_to_string(golden).unwrap());
+    assert_eq!(app.room_gone, std::time::Duration::from_secs(600));
+    let held: Vec<usize> = app.sources.iter().map(|source| source.limits.held_records).collect();
+    assert_eq!(held, [50_000, 5_000], "live is Kafka, match is JetStream");
+    assert_eq!(app.sources[0].limits.held_bytes, 128 << 20, "an equal part for each source");
+}
+
+#[test]
+fn explain_shows_the_request_of_an_event_and_no_secret() {
+    let text = std::fs::read_to_string("config/roomcast.toml").unwrap();
+    let text = text
+        .replace("client_secret_file = \"/run/secrets/easemob\"", "client_secret = \"hunter2\"")
+        .replace("app_secret_file = \"/run/secrets/yunxin\"", "app_secret = \"hunter2\"");
+    assert_eq!(text.matches("hunter2").count(), 2);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let (loaded, app) = accepted(file.path());
+    let events = [
+        (
+            "live",
+            r#"{"type":"gift.sent","data":{"user":"ann","gift":"rose"}}"#,
+            "gifts",
+            "/messages/chatrooms",
+        ),
+        (
+            "match",
+            r#"{"type":"score.changed","data":{"home":1,"away":0}}"#,
+            "scores",
+            "/chatroom/sendMsg.action",
+        ),
+        ("match", r#"{"type":"kick.off"}"#, "match", "/chatroom/sendMsg.action"),
+    ];
+    for (source, event, route, path) in events {
+        for format in [explain::Format::Text, explain::Format::Curl, explain::Format::Json] {
+            let args = explain::Args {
+                source: Some(source.to_owned()),
+                key: Some("42".to_owned()),
+                format,
+                ..explain::Args::default()
+            };
+            let shown = explain::explain(&app, &loaded, &args, event.into(), &requests::stamp_now()).unwrap();
+            assert!(!shown.contains("hunter2"), "{shown}");
+            assert!(shown.contains(path), "{shown}");
+            if format == explain::Format::Json {
+                let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
+                assert_eq!(json["route"], route, "{shown}");
+                assert_eq!(json["requests"][0]["rooms"], serde_json::json!(["42"]), "{shown}");
+            }
+        }
+    }
+}
