@@ -78,6 +78,7 @@ fn filters_give_what_jq_gives() {
         ("[[1,2],[3]] | flatten, transpose", "[1,2,3] [[1,3],[2,null]]"),
         ("[{a:1,b:2},{a:1,b:3}] | group_by(.a) | length", "1"),
         ("\"2026-01-31T23:59:59Z\" | fromdate", "1769903999"),
+        ("[0 | gmtime[0]], (0 | strftime(\"%Y\"))", r#"[1970] "1970""#),
         ("0 | todate", r#""1970-01-01T00:00:00Z""#),
         ("\"a b\" | @uri, @base64", r#""a%20b" "YSBi""#),
         ("[1,[2]] | walk(if type == \"number\" then . + 1 end)", "[2,[3]]"),
@@ -102,6 +103,8 @@ fn what_fails_says_why() {
         (".data.user * .data.n", "cannot calculate"),
         (".data.n | test(\"x\")", "cannot use 3 as a text"),
         (".type | test(\"(\")", "regex"),
+        ("99999999999999999 | todate", "is no time in seconds"),
+        ("nan | gmtime", "is no time in seconds"),
         ("{(.data.n): 1}", "cannot use 3 as the name of a field"),
     ] {
         let outcome = outcome(filter, EVENT);
