@@ -1,8 +1,8 @@
 //! Filters: jq, compiled once, that can do nothing but look at their event.
 //!
 //! The language is jq as jaq speaks it, without what could stop, hang, exhaust or read the process:
-//! [`check`] refuses that at start with its position, [`library`] holds what remains, and while a
-//! filter runs, [`budget`] counts every node of it and every part of a value that it looks at or
+//! `check` refuses that at start with its position, `library` holds what remains, and while a
+//! filter runs, the budget of `core::value` counts every node of it and every part of a value that it looks at or
 //! builds. What runs out unwinds to [`Filter::outputs`] past every `try`, and becomes
 //! [`Trouble::Fatal`]. A filter knows nothing of routes.
 
