@@ -146,6 +146,12 @@ impl MessageRule {
             Some(Written::Table(_)) => {
                 let section = route.section("message")?;
                 let mapping = Mapping::read(&section, provider, path);
+                if mapping.is_none() && !known_kind(&section) {
+                    // Which keys are right depends on the kind: one problem is enough.
+                    section.keys().for_each(|key| {
+                        section.node(key);
+                    });
+                }
                 section.finish();
                 Some(Self::Mapped(Box::new(mapping?)))
             }
@@ -168,6 +174,11 @@ impl MessageRule {
         let rest = mapping.options.iter().map(|(_, template)| template);
         fields.chain(&mapping.sender).chain(&mapping.ext).chain(rest).any(Template::uses_headers)
     }
+}
+
+fn known_kind(section: &Section<'_>) -> bool {
+    let word = section.node("kind").map(|node| &node.value);
+    matches!(word, Some(Written::Text(word)) if KINDS.iter().any(|(known, _, _)| known == word))
 }
 
 impl Mapping {
@@ -407,7 +418,7 @@ impl Template {
             Written::Text(text) => {
                 let filter = filter_at(section, key, node, text)?;
                 match filter.constant() {
-                    Some(value) => Some(Self::Constant(value.to_json())),
+                    Some(text) => Some(Self::Constant(Value::from(text))),
                     None => Some(Self::Filter(filter)),
                 }
             }

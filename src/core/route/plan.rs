@@ -19,7 +19,7 @@ use crate::core::model::{
 };
 use crate::core::provider::{Draft, Kind, MachineEvent};
 use crate::core::time::Wall;
-use crate::core::value::budget::Meter;
+use crate::core::value::budget::{Exhausted, Meter};
 use crate::core::value::{Fields, Val};
 
 /// Bytes of a room id that is passed on: longer ones are no room ids of any provider, and would not
@@ -88,9 +88,14 @@ impl Rules {
         };
         let before = plan.clone();
         let turn = Turn { rules: self, record, source, event: &event, trace, plan };
-        catch_unwind(AssertUnwindSafe(|| turn.run())).unwrap_or_else(|_| {
+        catch_unwind(AssertUnwindSafe(|| turn.run())).unwrap_or_else(|payload| {
+            // The budget can also end between two filters, where a value is shown to people.
+            let why = match payload.downcast::<Exhausted>() {
+                Ok(exhausted) => format!("the filters {}", exhausted.0),
+                Err(_) => "routing panicked: a fault of roomcast".to_owned(),
+            };
             let mut plan = before;
-            plan.failures.push(failure(Class::Mapping, "routing panicked: a fault of roomcast", Vec::new()));
+            plan.failures.push(failure(Class::Mapping, why, Vec::new()));
             plan
         })
     }
@@ -109,6 +114,9 @@ struct Turn<'t> {
     trace: Option<&'t mut Trace>,
     plan: Plan,
 }
+
+/// Rooms, and the members of the one room where members are addressed.
+type Address = (Vec<Room>, Vec<String>);
 
 /// What a route says to an event.
 enum Answer {
@@ -315,7 +323,7 @@ impl Turn<'_> {
         send: &Send,
         input: &Input,
         key_error: Option<&String>,
-    ) -> Result<Option<(Vec<Room>, Vec<String>)>, String> {
+    ) -> Result<Option<Address>, String> {
         let (rooms, users) = match &send.target {
             Target::All => return Ok(Some((vec![Room(Arc::from(""))], Vec::new()))),
             Target::Rooms(rooms) => (rooms, None),
@@ -372,7 +380,7 @@ impl Turn<'_> {
                         "rooms: the record has no key, and the room is taken from it".to_owned()
                     }
                     (_, Val::Str(_))
-                        if uses_key && self.record.key.as_ref().is_some_and(|key| key.is_empty()) =>
+                        if uses_key && self.record.key.as_ref().is_some_and(bytes::Bytes::is_empty) =>
                     {
                         "rooms: the record's key is empty, and the room is taken from it".to_owned()
                     }

@@ -5,6 +5,7 @@
 //! neither a walk nor a drop. Every operation that a filter can ask for pays for what it looks at
 //! and builds (see [`budget`]). Not meant to leave a record's turn: it is neither `Send` nor stored.
 
+mod access;
 pub mod budget;
 mod ops;
 mod order;

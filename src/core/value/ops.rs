@@ -1,4 +1,4 @@
-//! What jaq asks of a value: arithmetic, access by path, and updates. All of it pays.
+//! What jaq asks of a value: conversions and arithmetic. All of it pays. Paths are in [`super::access`].
 //!
 //! Where it differs from jq: text × number is refused, an object's fields are in the order of their
 //! names, and there are no byte strings (bytes that are not UTF-8 are replaced by U+FFFD).
@@ -6,20 +6,18 @@
 use std::ops::{Add, Div, Mul, Neg, Range, Rem, Sub};
 use std::sync::Arc as Rc;
 
-use jaq_core::box_iter::{BoxIter, box_once};
 use jaq_core::ops::Math;
-use jaq_core::path::Opt;
-use jaq_core::{Error, Exn, ValR, ValX};
+use jaq_core::{Error, ValR};
 
 use super::budget::{exhaust, spend, step};
 use super::{DEPTH_MAX, Fields, Tree, Val};
 
-type Fault = Error<Val>;
+pub(super) type Fault = Error<Val>;
 
 /// Bytes that a place in an array is reckoned at.
-const PLACE: usize = 32;
+pub(super) const PLACE: usize = 32;
 /// Bytes that a field of an object is reckoned at, without its name.
-const FIELD: usize = 64;
+pub(super) const FIELD: usize = 64;
 
 #[expect(clippy::cast_precision_loss, reason = "that is what becoming a float means")]
 pub(super) fn to_float(number: i128) -> f64 {
@@ -33,29 +31,29 @@ pub(super) fn to_whole(number: f64) -> Option<i128> {
 }
 
 /// An array that a filter builds.
-fn array(items: Vec<Val>) -> Val {
+pub(super) fn new_array(items: Vec<Val>) -> Val {
     spend(items.len() * PLACE);
     Val::array(items)
 }
 
 /// An object that a filter builds.
-fn object(fields: Fields) -> Val {
+pub(super) fn new_object(fields: Fields) -> Val {
     spend(fields.len() * FIELD);
     Val::object(fields)
 }
 
-fn text(text: String) -> Val {
+pub(super) fn text(text: String) -> Val {
     spend(text.len());
     Val::Str(Rc::from(text))
 }
 
 /// What a shared container holds: itself where nobody else holds it, else a copy.
-fn take<T: Clone>(shared: Rc<Tree<T>>) -> T {
+pub(super) fn take<T: Clone>(shared: Rc<Tree<T>>) -> T {
     Rc::try_unwrap(shared).map_or_else(|shared| shared.items.clone(), |own| own.items)
 }
 
 /// The container for changing it; a copy, which is paid for, where somebody else holds it.
-fn owned<T: Clone>(shared: &mut Rc<Tree<T>>, cost: impl Fn(&T) -> usize) -> &mut Tree<T> {
+pub(super) fn owned<T: Clone>(shared: &mut Rc<Tree<T>>, cost: impl Fn(&T) -> usize) -> &mut Tree<T> {
     if Rc::strong_count(shared) > 1 {
         spend(cost(&shared.items));
     }
@@ -64,7 +62,7 @@ fn owned<T: Clone>(shared: &mut Rc<Tree<T>>, cost: impl Fn(&T) -> usize) -> &mut
 
 impl<T> Tree<T> {
     /// Takes notice of a value that is about to be put in.
-    fn deepen(&mut self, value: &Val) {
+    pub(super) fn deepen(&mut self, value: &Val) {
         self.depth = self.depth.max(value.depth() + 1);
         if self.depth > DEPTH_MAX {
             exhaust(format!("nested values more than {DEPTH_MAX} deep"));
@@ -73,7 +71,7 @@ impl<T> Tree<T> {
 }
 
 impl Val {
-    fn key(&self) -> Result<Rc<str>, Fault> {
+    pub(super) fn key(&self) -> Result<Rc<str>, Fault> {
         match self {
             Self::Str(name) => Ok(name.clone()),
             other => Err(Error::typ(other.clone(), "the name of a field (a text)")),
@@ -89,7 +87,7 @@ impl Val {
     }
 
     /// A place in something of `len` places; negative ones count from the end. `None`: outside.
-    fn place(&self, len: usize) -> Result<Option<usize>, Fault> {
+    pub(super) fn place(&self, len: usize) -> Result<Option<usize>, Fault> {
         let number = match self {
             Self::Int(number) => *number,
             Self::Float(number) => to_whole(number.floor()).unwrap_or(i128::MAX),
@@ -100,7 +98,7 @@ impl Val {
     }
 
     /// Start and end of a slice of something of `len` places.
-    fn slice(range: &Range<Option<&Self>>, len: usize) -> Result<Range<usize>, Fault> {
+    pub(super) fn slice(range: &Range<Option<&Self>>, len: usize) -> Result<Range<usize>, Fault> {
         let bound = |bound: Option<&Self>, default: usize| match bound {
             None | Some(Self::Null) => Ok(default),
             Some(Self::Int(number)) => {
@@ -128,7 +126,7 @@ impl Val {
             }
             (Self::Arr(array), Self::Arr(wanted)) => {
                 let places = windows(&array.items, &wanted.items);
-                Ok(Some(self::array(places.map(|place| Self::Int(place as i128)).collect())))
+                Ok(Some(new_array(places.map(|place| Self::Int(place as i128)).collect())))
             }
             _ => Err(Error::index(self.clone(), index.clone())),
         }
@@ -178,7 +176,7 @@ impl From<String> for Val {
 impl From<Range<Option<Self>>> for Val {
     fn from(range: Range<Option<Self>>) -> Self {
         let bounds = [("start", range.start), ("end", range.end)];
-        object(bounds.into_iter().filter_map(|(name, bound)| Some((Rc::from(name), bound?))).collect())
+        new_object(bounds.into_iter().filter_map(|(name, bound)| Some((Rc::from(name), bound?))).collect())
     }
 }
 
@@ -227,6 +225,7 @@ impl Add for Val {
     }
 }
 
+#[expect(clippy::suspicious_arithmetic_impl, reason = "the other arithmetic is the price")]
 impl Sub for Val {
     type Output = ValR<Self>;
 
@@ -240,7 +239,7 @@ impl Sub for Val {
                 spend(a.items.len() * PLACE);
                 let mut items = take(a);
                 items.retain(|item| !b.items.contains(item));
-                Ok(array(items))
+                Ok(new_array(items))
             }
             (a, b) => arithmetic(a, Math::Sub, b, |a, b| a - b),
         }
@@ -330,198 +329,6 @@ fn arithmetic(a: Val, op: Math, b: Val, f: impl Fn(f64, f64) -> f64) -> ValR<Val
         (Some(x), Some(y)) => Ok(Val::Float(f(x, y))),
         _ => Err(Error::math(a, op, b)),
     }
-}
-
-impl jaq_core::ValT for Val {
-    fn from_num(number: &str) -> ValR<Self> {
-        if let Ok(whole) = number.parse::<i128>() {
-            return Ok(Self::Int(whole));
-        }
-        number.parse::<f64>().map(Self::Float).map_err(|_| Error::str(format!("{number:?} is no number")))
-    }
-
-    fn from_map<I: IntoIterator<Item = (Self, Self)>>(iter: I) -> ValR<Self> {
-        let mut fields = Fields::new();
-        for (name, value) in iter {
-            step(1);
-            fields.insert(name.key()?, value);
-        }
-        Ok(object(fields))
-    }
-
-    fn key_values(self) -> BoxIter<'static, ValR<(Self, Self), Self>> {
-        step(1);
-        match self {
-            Self::Arr(array) => {
-                spend(array.items.len() * PLACE);
-                Box::new(take(array).into_iter().enumerate().map(|(i, value)| Ok((Self::from(i), value))))
-            }
-            Self::Obj(object) => {
-                spend(object.items.len() * FIELD);
-                Box::new(take(object).into_iter().map(|(name, value)| Ok((Self::Str(name), value))))
-            }
-            other => box_once(Err(Error::typ(other, "an array or an object"))),
-        }
-    }
-
-    fn values(self) -> Box<dyn Iterator<Item = ValR<Self>>> {
-        step(1);
-        match self {
-            Self::Arr(array) => {
-                spend(array.items.len() * PLACE);
-                Box::new(take(array).into_iter().map(Ok))
-            }
-            Self::Obj(object) => {
-                spend(object.items.len() * FIELD);
-                Box::new(take(object).into_values().map(Ok))
-            }
-            other => box_once(Err(Error::typ(other, "an array or an object"))),
-        }
-    }
-
-    fn index(self, index: &Self) -> ValR<Self> {
-        self.get(index).map(Option::unwrap_or_default)
-    }
-
-    fn range(self, range: Range<Option<&Self>>) -> ValR<Self> {
-        step(1);
-        match self {
-            Self::Null => Ok(Self::Null),
-            Self::Arr(array) => {
-                let range = Self::slice(&range, array.items.len())?;
-                Ok(self::array(array.items[range].to_vec()))
-            }
-            Self::Str(whole) => {
-                step(whole.len() / 16);
-                let range = char_range(&whole, &range)?;
-                Ok(text(whole[range].to_owned()))
-            }
-            other => Err(Error::typ(other, "an array or a text")),
-        }
-    }
-
-    fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(
-        self,
-        opt: Opt,
-        f: impl Fn(Self) -> I,
-    ) -> ValX<'a, Self> {
-        step(1);
-        match self {
-            Self::Arr(array) => take(array).into_iter().flat_map(f).collect(),
-            Self::Obj(object) => {
-                let mut fields = Fields::new();
-                for (name, value) in take(object) {
-                    step(1);
-                    if let Some(value) = f(value).next().transpose()? {
-                        fields.insert(name, value);
-                    }
-                }
-                Ok(self::object(fields))
-            }
-            other => opt.fail(other, |v| Exn::from(Error::typ(v, "an array or an object"))),
-        }
-    }
-
-    fn map_index<'a, I: Iterator<Item = ValX<'a, Self>>>(
-        self,
-        index: &Self,
-        opt: Opt,
-        f: impl Fn(Self) -> I,
-    ) -> ValX<'a, Self> {
-        step(1);
-        match (self, index) {
-            (list @ (Self::Arr(_) | Self::Str(_)), Self::Obj(range)) => {
-                list.map_range(range.items.get("start")..range.items.get("end"), opt, f)
-            }
-            (Self::Null, Self::Str(name)) => {
-                let value = f(Self::Null).next().transpose()?;
-                Ok(object(value.into_iter().map(|value| (name.clone(), value)).collect()))
-            }
-            (Self::Obj(mut object), Self::Str(name)) => {
-                let own = owned(&mut object, |fields| fields.len() * FIELD);
-                let old = own.items.remove(name).unwrap_or_default();
-                if let Some(value) = f(old).next().transpose()? {
-                    spend(FIELD);
-                    own.deepen(&value);
-                    own.items.insert(name.clone(), value);
-                }
-                Ok(Self::Obj(object))
-            }
-            (Self::Arr(mut array), Self::Int(_) | Self::Float(_)) => {
-                let len = array.items.len();
-                let Ok(Some(place)) = index.place(len) else {
-                    let error = Error::str(format!("an array of {len} has no place {index}"));
-                    return opt.fail(Self::Arr(array), |_| Exn::from(error));
-                };
-                let own = owned(&mut array, |items| items.len() * PLACE);
-                let old = std::mem::take(&mut own.items[place]);
-                match f(old).next().transpose()? {
-                    Some(value) => {
-                        own.deepen(&value);
-                        own.items[place] = value;
-                    }
-                    None => {
-                        step(len / 8);
-                        own.items.remove(place);
-                    }
-                }
-                Ok(Self::Arr(array))
-            }
-            (other, _) => opt.fail(other, |v| Exn::from(Error::index(v, index.clone()))),
-        }
-    }
-
-    fn map_range<'a, I: Iterator<Item = ValX<'a, Self>>>(
-        self,
-        range: Range<Option<&Self>>,
-        opt: Opt,
-        f: impl Fn(Self) -> I,
-    ) -> ValX<'a, Self> {
-        step(1);
-        let new = |part: Self| f(part).next().transpose();
-        match self {
-            Self::Arr(array) => {
-                let range = Self::slice(&range, array.items.len()).map_err(Exn::from)?;
-                let part = self::array(array.items[range.clone()].to_vec());
-                let part = match new(part)? {
-                    None => Vec::new(),
-                    Some(Self::Arr(part)) => take(part),
-                    Some(other) => return Err(Exn::from(Error::typ(other, "an array"))),
-                };
-                let mut items = take(array);
-                items.splice(range, part);
-                Ok(self::array(items))
-            }
-            Self::Str(whole) => {
-                let range = char_range(&whole, &range).map_err(Exn::from)?;
-                let part = match new(text(whole[range.clone()].to_owned()))? {
-                    None => Rc::from(""),
-                    Some(Self::Str(part)) => part,
-                    Some(other) => return Err(Exn::from(Error::typ(other, "a text"))),
-                };
-                Ok(text([&whole[..range.start], &*part, &whole[range.end..]].concat()))
-            }
-            other => opt.fail(other, |v| Exn::from(Error::typ(v, "an array or a text"))),
-        }
-    }
-
-    fn as_bool(&self) -> bool {
-        !matches!(self, Self::Null | Self::Bool(false))
-    }
-
-    fn into_string(self) -> Self {
-        match self {
-            words @ Self::Str(_) => words,
-            other => text(other.to_string()),
-        }
-    }
-}
-
-/// A slice that counts characters, in bytes.
-fn char_range(whole: &str, range: &Range<Option<&Val>>) -> Result<Range<usize>, Fault> {
-    let chars = Val::slice(range, whole.chars().count())?;
-    let byte = |place: usize| whole.char_indices().nth(place).map_or(whole.len(), |(byte, _)| byte);
-    Ok(byte(chars.start)..byte(chars.end))
 }
 
 impl jaq_std::ValT for Val {

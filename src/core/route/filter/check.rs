@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::ops::Math;
-use jaq_core::path::Part;
+use jaq_core::path::{Part, Path};
 
 use super::Refusal;
 
@@ -134,21 +134,28 @@ impl<'t> Checker<'t> {
                 self.refused(name)?;
                 0
             }
-            Term::Path(base, path) => {
-                let mut deepest = self.term(base, level)?;
-                for (part, _) in &path.0 {
-                    let terms = match part {
-                        Part::Index(index) => [Some(index), None],
-                        Part::Range(from, upto) => [from.as_ref(), upto.as_ref()],
-                    };
-                    for term in terms.into_iter().flatten() {
-                        deepest = deepest.max(self.term(term, level)?);
-                    }
-                }
-                deepest + path.0.len()
-            }
+            Term::Path(base, path) => self.path(base, path, level)?,
         };
         Ok(depth + 1)
+    }
+
+    fn path(
+        &mut self,
+        base: &Term<&'t str>,
+        path: &Path<Term<&'t str>>,
+        level: usize,
+    ) -> Result<usize, Refusal> {
+        let mut deepest = self.term(base, level)?;
+        for (part, _) in &path.0 {
+            let terms = match part {
+                Part::Index(index) => [Some(index), None],
+                Part::Range(from, upto) => [from.as_ref(), upto.as_ref()],
+            };
+            for term in terms.into_iter().flatten() {
+                deepest = deepest.max(self.term(term, level)?);
+            }
+        }
+        Ok(deepest + path.0.len())
     }
 
     fn binary(

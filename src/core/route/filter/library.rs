@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use jaq_core::load::lex::StrPart;
+use jaq_core::load::parse;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::native::{Filter, Fun, bome, run, unary, v};
 use jaq_core::path::Part;
@@ -111,6 +112,15 @@ const LEFT_OUT: &[&str] = &[
     "isnan",
 ];
 
+/// Natives of jaq that multiply a time without looking at its size: ours look first.
+const TIMES: [(&str, &str); 3] =
+    [("todateiso8601", "_todateiso8601"), ("gmtime", "_gmtime"), ("strftime", "_strftime")];
+
+/// Definitions that stand before jaq's own.
+const OURS: &str = "def todateiso8601: _time | _todateiso8601;
+def gmtime: _time | _gmtime;
+def strftime($format): _time | _strftime($format);";
+
 type Definition = Def<&'static str>;
 
 /// Definitions by name, with the names that they call.
@@ -120,7 +130,10 @@ struct Library {
 }
 
 static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-    let definitions: Vec<Definition> = jaq_core::defs()
+    let ours = parse(OURS, |parser| parser.defs()).expect("our definitions are jq");
+    let definitions: Vec<Definition> = ours
+        .into_iter()
+        .chain(jaq_core::defs())
         .chain(jaq_std::defs())
         .chain(jaq_json::defs())
         .filter(|definition| !LEFT_OUT.contains(&definition.name))
@@ -161,12 +174,15 @@ pub fn nearest(name: &str) -> Option<&'static str> {
 /// All natives.
 pub fn natives() -> impl Iterator<Item = Fun<Jq>> {
     let theirs = jaq_core::funs::<Jq>().chain(jaq_std::funs::<Jq>());
-    theirs.filter(|(name, _, _)| NATIVES.contains(name)).chain(own())
+    let renamed = |name| TIMES.iter().find(|(theirs, _)| *theirs == name).map_or(name, |(_, ours)| *ours);
+    let taken = theirs.filter(|(name, _, _)| NATIVES.contains(name));
+    taken.map(move |(name, arguments, native)| (renamed(name), arguments, native)).chain(own())
 }
 
 /// Ours.
 fn own() -> impl Iterator<Item = (&'static str, Box<[jaq_core::Bind]>, Native<Jq>)> {
-    let own: [Filter<RunPtr<Jq>>; 10] = [
+    let own: [Filter<RunPtr<Jq>>; 11] = [
+        ("_time", v(0), |cv| bome(time(cv.1))),
         ("length", v(0), |cv| bome(length(&cv.1))),
         ("has", v(1), |cv| unary(cv, |value, index| Ok(value.get(&index)?.is_some().into()))),
         ("contains", v(1), |cv| unary(cv, |value, part| Ok(contains(&value, &part).into()))),
@@ -179,6 +195,21 @@ fn own() -> impl Iterator<Item = (&'static str, Box<[jaq_core::Bind]>, Native<Jq
         ("split_", v(2), |cv| regex::run(cv, regex::Parts::Rest)),
     ];
     own.into_iter().map(|native| run::<Jq>(native))
+}
+
+/// A time in seconds within the years that calendars reach; whatever else it is given, as it is.
+fn time(value: Val) -> ValR<Val> {
+    const YEARS_9999: f64 = 253_402_300_800.0;
+    let seconds = match &value {
+        Val::Int(_) | Val::Float(_) => jaq_std::ValT::as_f64(&value),
+        _ => None,
+    };
+    match seconds {
+        Some(seconds) if seconds.is_nan() || seconds.abs() >= YEARS_9999 => {
+            Err(Error::str(format!("{value} is no time in seconds; perhaps it is in milliseconds")))
+        }
+        _ => Ok(value),
+    }
 }
 
 fn length(value: &Val) -> ValR<Val> {

@@ -1,8 +1,8 @@
 //! Filters: jq, compiled once, that can do nothing but look at their event.
 //!
 //! The language is jq as jaq speaks it, without what could stop, hang, exhaust or read the process:
-//! [`check`] refuses that at start with its position, [`library`] holds what remains, and while a
-//! filter runs, [`budget`] counts every node of it and every part of a value that it looks at or
+//! `check` refuses that at start with its position, `library` holds what remains, and while a
+//! filter runs, the budget of `core::value` counts every node of it and every part of a value that it looks at or
 //! builds. What runs out unwinds to [`Filter::outputs`] past every `try`, and becomes
 //! [`Trouble::Fatal`]. A filter knows nothing of routes.
 
@@ -49,8 +49,8 @@ pub struct Filter {
 
 /// How a filter is run: the commonest forms need no interpreter.
 enum Code {
-    /// A literal.
-    Constant(Val),
+    /// A literal text.
+    Constant(String),
     /// One of [`VARIABLES`].
     Variable(usize),
     /// Fields one below the other: `.data.user`.
@@ -143,10 +143,10 @@ impl Filter {
         self.uses_headers
     }
 
-    /// What it gives for every event, when that does not depend on the event.
-    pub fn constant(&self) -> Option<&Val> {
+    /// The text that it gives for every event, when it is a literal.
+    pub fn constant(&self) -> Option<&str> {
         match &self.code {
-            Code::Constant(value) => Some(value),
+            Code::Constant(text) => Some(text),
             _ => None,
         }
     }
@@ -154,7 +154,7 @@ impl Filter {
     /// Its outputs, at most `most` of them: one more is an error.
     pub fn outputs(&self, input: &Input, most: usize) -> Result<Vec<Val>, Trouble> {
         let simple = match &self.code {
-            Code::Constant(value) => Ok(value.clone()),
+            Code::Constant(text) => Ok(Val::text(text)),
             Code::Variable(index) => Ok(input.variables[*index].clone()),
             Code::Fields(names) => follow(&input.event, names),
             Code::Jq(filter) => {
@@ -251,9 +251,7 @@ fn compile(text: &str) -> Result<Filter, Refusal> {
         Some((Expect::Delim(open), _)) => {
             refuse(open, format!("{open:?}"), "jq: this bracket or quote is not closed".to_owned())
         }
-        Some((_, rest)) if rest.is_empty() => {
-            refuse(&text[text.len()..], "the end".to_owned(), "a complete jq filter".to_owned())
-        }
+        Some((_, "")) => refuse(&text[text.len()..], "the end".to_owned(), "a complete jq filter".to_owned()),
         Some((expected, rest)) => {
             let found: String = rest.chars().take(20).collect();
             refuse(rest, format!("{found:?}"), format!("a jq filter (here: {})", expected_word(&expected)))
@@ -323,7 +321,7 @@ fn simple(term: &Term<&str>) -> Option<Code> {
                     StrPart::Term(_) => return None,
                 }
             }
-            Some(Code::Constant(Val::text(&text)))
+            Some(Code::Constant(text))
         }
         Term::Var(name) => VARIABLES.iter().position(|known| known == name).map(Code::Variable),
         Term::Id => Some(Code::Fields(Vec::new())),
@@ -331,11 +329,10 @@ fn simple(term: &Term<&str>) -> Option<Code> {
             let mut names = Vec::new();
             for (part, opt) in &path.0 {
                 let jaq_core::path::Part::Index(index) = part else { return None };
-                let (Code::Constant(Val::Str(name)), jaq_core::path::Opt::Essential) = (simple(index)?, opt)
-                else {
+                let (Code::Constant(name), jaq_core::path::Opt::Essential) = (simple(index)?, opt) else {
                     return None;
                 };
-                names.push(name.to_string());
+                names.push(name);
             }
             Some(Code::Fields(names))
         }

@@ -1,0 +1,176 @@
+//! What is wrong with a config is told, at its place, with what would be right.
+
+use roomcast::core::section::Place;
+
+use crate::support::build;
+
+#[test]
+fn what_is_wrong_with_a_config_is_told() {
+    for (config, key, found, wanted) in [
+        ("", "routes", "nothing", "several accounts"),
+        ("[[routes]]\naccount = 'live'", "routes[0].name", "nothing", "a string"),
+        ("[[routes]]\nname = 'a'", "routes[0].account", "nothing", "\"live\", \"match\""),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'lvie'",
+            "routes[0].account",
+            "\"lvie\"",
+            "did you mean \"live\"?",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\n[[routes]]\nname = 'a'\naccount = 'live'",
+            "routes[1].name",
+            "another route",
+            "another name",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nsource = 'kafak'",
+            "routes[0].source",
+            "no source",
+            "did you mean \"kafka\"?",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nsubjects = ['a..b']",
+            "routes[0].subjects",
+            "a..b",
+            "NATS subject",
+        ),
+        ("[[routes]]\nname = 'a'\naccount = 'live'\ntopics = ['^a']", "routes[0].topics", "^a", "test("),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nrooms = { directory = 'x' }",
+            "routes[0].rooms",
+            "a table",
+            "not available",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nconflate = '.x'",
+            "routes[0].conflate",
+            "conflation",
+            "yet",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nall_rooms = true\nusers = '.x'",
+            "routes[0].users",
+            "all_rooms",
+            "no such key",
+        ),
+        (
+            "[[routes]]\nname = 'a'\ndrop = true\naccount = 'live'",
+            "routes[0].account",
+            "drop = true",
+            "not sent",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nwhne = 'true'",
+            "routes[0].whne",
+            "unknown key",
+            "did you mean \"when\"?",
+        ),
+        ("[[routes]]\nname = 'a'\naccount = 'live'\nttl = 5", "routes[0].ttl", "5", "a time such as"),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\npriority = 'hihg'",
+            "routes[0].priority",
+            "hihg",
+            "did you mean \"high\"?",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\non_full = 'x'",
+            "routes[0].on_full",
+            "\"x\"",
+            "drop_oldest",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nretry = { max_attempts = 0 }",
+            "routes[0].retry.max_attempts",
+            "0",
+            "from 1",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = 'text'",
+            "routes[0].message",
+            "\"text\"",
+            "a table",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = { kind = 'txt', text = '.' }",
+            "routes[0].message.kind",
+            "\"txt\"",
+            "did you mean \"text\"?",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = { kind = 'tip', text = '.' }",
+            "routes[0].message.kind",
+            "\"tip\"",
+            "text, custom",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = { kind = 'text' }",
+            "routes[0].message.text",
+            "nothing",
+            "has a text",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = { kind = 'text', text = '.', txet = '.' }",
+            "routes[0].message.txet",
+            "unknown key",
+            "did you mean \"text\"?",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = { kind = 'text', text = 'hello' }",
+            "routes[0].message.text",
+            "`hello`",
+            "'\"hello\"'",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = { kind = 'text', text = '.', options = { x = 1 } }",
+            "routes[0].message.options.x",
+            "1",
+            "the option level",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = { kind = 'text', text = '.', options = { level = '\"x\"' } }",
+            "routes[0].message.options.level",
+            "\"x\"",
+            "a number",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = { kind = 'custom', event = '.', fields = { a = { b = 'range(9)' } } }",
+            "routes[0].message.fields.a.b",
+            "`range`",
+            "for ever",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = '.a and env.HOME'",
+            "routes[0].when",
+            "`env`, which filters here do not have, at character 8",
+            "environment",
+        ),
+        (
+            "sources.kafka.payload = 'xml'\n[[routes]]\nname = 'a'\naccount = 'live'",
+            "sources.kafka.payload",
+            "xml",
+            "\"base64\"",
+        ),
+    ] {
+        let (_, problems) = build(config);
+        assert_eq!(problems.len(), 1, "{config}\n{problems:#?}");
+        let problem = &problems[0];
+        assert_eq!(problem.key, key, "{config}\n{problem:#?}");
+        assert!(problem.found.contains(found), "{config}\n{problem:#?}");
+        assert!(problem.wanted.contains(wanted), "{config}\n{problem:#?}");
+    }
+}
+
+#[test]
+fn a_compile_error_stands_at_its_place_in_the_file() {
+    for config in [
+        "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = '.a | nope'",
+        "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = \".a | nope\"",
+        "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = '''.a\n| nope'''",
+        "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = '''\n.a\n| nope'''",
+    ] {
+        let (rules, problems) = build(config);
+        assert!(rules.is_none());
+        let Place::File { span, .. } = &problems[0].place else { panic!("{problems:#?}") };
+        assert!(config[span.start..].starts_with("nope"), "{config}: {problems:#?}");
+    }
+}
