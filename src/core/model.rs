@@ -201,6 +201,21 @@ impl Content {
     pub fn weight(&self) -> usize {
         self.single.len() + self.batched.len() + 96
     }
+
+    /// Whether both may be carried by one call to one room: messages of a call share a sender and
+    /// some options, which stand at the head of `batched` behind their length (32 bits, big
+    /// endian). False where the provider has no such call.
+    pub fn joins(&self, other: &Self) -> bool {
+        match (self.shared_part(), other.shared_part()) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => false,
+        }
+    }
+
+    fn shared_part(&self) -> Option<&[u8]> {
+        let (length, rest) = self.batched.split_first_chunk::<4>()?;
+        rest.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?)
+    }
 }
 
 /// One kind of content for one room, ready to be called out: what a lane queues.

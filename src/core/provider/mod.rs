@@ -5,6 +5,9 @@
 //! line there. The scheduler decides when calls are made; `http` makes them.
 
 pub mod easemob;
+mod options;
+mod settings;
+mod trouble;
 pub mod yunxin;
 
 use std::fmt;
@@ -52,6 +55,23 @@ pub trait Provider: fmt::Debug + Send + Sync {
         path: Path,
         options: &Map<String, Value>,
     ) -> Result<(), Vec<(String, String)>>;
+
+    /// Checks that the route's priority and its constant options go together: `Err` is the option's
+    /// name and what is wrong. What a filter yields is checked by [`Provider::render`].
+    fn check_priority(
+        &self,
+        _path: Path,
+        _priority: Priority,
+        _options: &Map<String, Value>,
+    ) -> Result<(), (String, String)> {
+        Ok(())
+    }
+
+    /// Neutral fields of this kind that the provider has no place for: they are left out, and
+    /// `check` warns of them.
+    fn ignored_fields(&self, _kind: KindName) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Checks a draft as the provider would and serialises what every room's call shares.
     fn render(&self, draft: &Draft<'_>) -> Result<Arc<Content>, Invalid>;
@@ -129,8 +149,9 @@ pub struct Stamp {
     pub nonce: u128,
 }
 
-/// One HTTP request (always POST), relative to a base URL. `Debug` shows no header whose value is secret.
-#[derive(Clone, Debug)]
+/// One HTTP request (always POST), relative to a base URL. `Debug` shows no header whose value is
+/// secret, and of the body only its length: that of a login holds the secret itself.
+#[derive(Clone)]
 pub struct Call {
     /// The path after the base URL, beginning with a slash.
     pub path: String,
@@ -138,6 +159,26 @@ pub struct Call {
     pub headers: http::HeaderMap,
     /// The body.
     pub body: Bytes,
+}
+
+impl Call {
+    /// The headers as text, values that are secret as `***`: for people and for `explain`.
+    pub fn masked_headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| {
+            let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or("***") };
+            (name.as_str(), shown)
+        })
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("path", &self.path)
+            .field("headers", &self.headers)
+            .field("body_bytes", &self.body.len())
+            .finish()
+    }
 }
 
 /// What came back: an answer of some server, or none.

@@ -122,7 +122,7 @@ impl Scheduler {
         }
         let record = Arc::clone(&held.record);
         let key = group.record;
-        for letter in letters(group, &record) {
+        for letter in letters(&group, &record) {
             self.held.records[key as usize].open += 1;
             self.bury(key, letter);
         }
@@ -131,15 +131,15 @@ impl Scheduler {
 }
 
 /// One letter for each class of failure in a group.
-fn letters(group: Group, record: &Arc<crate::core::model::Record>) -> Vec<Letter> {
+fn letters(group: &Group, record: &Arc<crate::core::model::Record>) -> Vec<Letter> {
     let mut alike: BTreeMap<Class, (Vec<Room>, String, Tries)> = BTreeMap::new();
-    for failed in group.failed {
-        let FailedRoom { class, room, error, tries } = failed;
-        let entry = alike.entry(class).or_insert_with(|| (Vec::new(), error, Tries::default()));
+    for FailedRoom { class, room, error, tries } in &group.failed {
+        let (rooms, _, all) =
+            alike.entry(*class).or_insert_with(|| (Vec::new(), error.clone(), Tries::default()));
         if !room.0.is_empty() {
-            entry.0.push(room);
+            rooms.push(room.clone());
         }
-        entry.2 = together(std::mem::take(&mut entry.2), tries);
+        *all = together(all, tries);
     }
     let letter = |(class, (rooms, error, tries))| Letter {
         record: Arc::clone(record),
@@ -156,8 +156,8 @@ fn letters(group: Group, record: &Arc<crate::core::model::Record>) -> Vec<Letter
 
 /// What is told of two messages in one letter: the most attempts, the earliest and the latest try,
 /// the last answer.
-fn together(one: Tries, other: Tries) -> Tries {
-    let later = if other.last >= one.last { &other } else { &one };
+fn together(one: &Tries, other: &Tries) -> Tries {
+    let later = if other.last >= one.last { other } else { one };
     Tries {
         attempts: one.attempts.max(other.attempts),
         first: [one.first, other.first].into_iter().flatten().min(),

@@ -26,9 +26,8 @@ impl Scheduler {
     /// A record and what the routes make of it. Records of one partition come in its order. One
     /// whose partition is not ours (any more) is forgotten: its owner gets it.
     pub fn handle_record(&mut self, record: Arc<Record>, plan: Plan, now: Now) {
-        let Some(held) = self.held.hold(Arc::clone(&record), weight(&plan), &mut self.effects) else {
-            return;
-        };
+        let Some(held) = self.held.hold(record, weight(&plan), &mut self.effects) else { return };
+        let record = Arc::clone(&self.held.records[held as usize].record);
         if let Some(reason) = plan.dropped {
             self.count(plan.account, Fate::Dropped(reason), 1);
         }

@@ -220,13 +220,13 @@ impl Quota {
     /// A call with so many messages leaves.
     pub fn take(&mut self, messages: u32) {
         self.calls.take(1);
-        for slots in &mut self.minute {
+        if let Some(slots) = &mut self.minute {
             slots.take(1);
         }
-        for slots in &mut self.messages {
+        if let Some(slots) = &mut self.messages {
             slots.take(messages);
         }
-        for day in &mut self.day {
+        if let Some(day) = &mut self.day {
             day.spend();
         }
     }
@@ -234,10 +234,10 @@ impl Quota {
     /// A call with so many messages has answered.
     pub fn give_back(&mut self, messages: u32, now: Mono) {
         self.calls.give_back(1, now);
-        for slots in &mut self.minute {
+        if let Some(slots) = &mut self.minute {
             slots.give_back(1, now);
         }
-        for slots in &mut self.messages {
+        if let Some(slots) = &mut self.messages {
             slots.give_back(messages, now);
         }
     }
@@ -257,7 +257,7 @@ impl Quota {
 
     /// The table was read: `calls` were made on `utc_day`, the last one at `last`.
     pub fn restore(&mut self, utc_day: i64, calls: u32, last: Option<Wall>, now: Now) {
-        for day in &mut self.day {
+        if let Some(day) = &mut self.day {
             day.restore(utc_day, calls, last);
         }
         let quiet = last.is_none_or(|last| last + (MINUTE + START_HOLD) < now.wall);

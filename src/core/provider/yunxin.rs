@@ -1,8 +1,0 @@
-//! yunxin: not written yet.
-use super::{Provider, Section};
-
-/// Makes the provider from its account's section.
-pub fn build(section: &Section<'_>) -> Option<Box<dyn Provider>> {
-    section.wrong("provider", "yunxin", "a provider that is built in");
-    None
-}
