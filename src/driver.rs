@@ -10,6 +10,7 @@
 mod counts;
 mod handle;
 mod letters;
+mod sources;
 mod stats;
 mod tasks;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use self::handle::{Pulse, Request};
 use self::letters::Desk;
 use self::stats::GateLog;
 use self::tasks::Reply;
-use crate::broker::{Arrival, Command, Started, Status};
+use crate::broker::{Arrival, Command, Started};
 use crate::clock::Clock;
 use crate::core::letter::Names;
 use crate::core::model::{Epoch, PartitionId, Plan, Record, SourceId};
@@ -350,61 +351,6 @@ impl Driver {
         }
     }
 
-    fn handle_arrival(&mut self, arrival: Arrival, now: Now) {
-        match arrival {
-            // A record that comes while draining is left unsettled: it comes again.
-            Arrival::Record(_) if self.phase != Phase::Running => {}
-            Arrival::Record(record) => {
-                let plan = (self.planner)(&record);
-                self.scheduler.handle_record(Arc::new(record), plan, now);
-            }
-            Arrival::Assigned { source, partitions } => {
-                let epochs: Vec<_> = partitions.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
-                let of = self.source(source);
-                info!(source = %of.name, partitions = partitions.len(), "partitions assigned");
-                of.partitions.extend(partitions.into_iter().map(|(id, epoch, name)| (id, (epoch, name))));
-                self.scheduler.handle_assigned(source, &epochs);
-            }
-            Arrival::Revoking { source, partitions } => {
-                self.forget(source, &partitions);
-                self.scheduler.handle_revoking(source, &partitions, now);
-            }
-            Arrival::Lost { source, partitions } => {
-                self.forget(source, &partitions);
-                self.scheduler.handle_lost(source, &partitions, now);
-            }
-            Arrival::Status { source, status } => self.handle_status(source, status),
-            Arrival::Lag { source, records } => self.source(source).report.lag = Some(records),
-        }
-    }
-
-    /// Strikes partitions that are going or gone, unless they came back under a newer epoch.
-    fn forget(&mut self, source: SourceId, partitions: &[(PartitionId, Epoch)]) {
-        let of = self.source(source);
-        info!(source = %of.name, partitions = partitions.len(), "partitions given up");
-        for (id, epoch) in partitions {
-            if of.partitions.get(id).is_some_and(|(held, _)| held == epoch) {
-                of.partitions.remove(id);
-            }
-        }
-    }
-
-    fn handle_status(&mut self, source: SourceId, status: Status) {
-        let of = self.source(source);
-        match &status {
-            Status::Ready => info!(source = %of.name, "source connected"),
-            Status::Waiting(why) => warn!(source = %of.name, why, "source waits for its broker"),
-        }
-        of.report.state = match status {
-            Status::Ready => SourceState::Ready,
-            Status::Waiting(why) => SourceState::Waiting(why),
-        };
-        of.report.joined |= of.report.state == SourceState::Ready;
-        if self.sources.iter().all(|source| source.report.joined) {
-            self.pulse.set_ready();
-        }
-    }
-
     fn handle_reply(&mut self, reply: Reply, now: Now) {
         match reply {
             Reply::Called { attempt, account, path, outcomes, took } => {
@@ -449,33 +395,6 @@ impl Driver {
             Reply::Counted { account, path } => self.scheduler.handle_counted(account, path, now),
             Reply::SourceEnded { source, result } => self.handle_source_end(source, result, now),
         }
-    }
-
-    /// A source that has ended settles nothing any more: what it gave is forgotten, and comes again
-    /// in the next process.
-    fn handle_source_end(&mut self, source: SourceId, result: Result<(), String>, now: Now) {
-        let running = self.phase == Phase::Running;
-        let of = self.source(source);
-        let held: Vec<_> =
-            std::mem::take(&mut of.partitions).into_iter().map(|(id, (epoch, _))| (id, epoch)).collect();
-        of.report.state = SourceState::Ended(match (result, running) {
-            (Err(why), _) => {
-                error!(source = %of.name, why, "the source has ended");
-                Some(why)
-            }
-            (Ok(()), true) => {
-                error!(source = %of.name, "the source has ended without having been asked to");
-                Some("ended without having been asked to".to_owned())
-            }
-            (Ok(()), false) => {
-                debug!(source = %of.name, "source ended");
-                None
-            }
-        });
-        if running {
-            self.pulse.set_source_dead();
-        }
-        self.scheduler.handle_lost(source, &held, now);
     }
 
     /// Does everything that the scheduler wants done by now.

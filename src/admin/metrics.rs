@@ -5,6 +5,7 @@
 
 mod samples;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -91,6 +92,9 @@ impl Collector for Scrape {
     }
 }
 
+/// Exemplars, which there are none of, would have no labels.
+type NoLabels = [(&'static str, &'static str); 0];
+
 /// Where the samples of one metric go.
 struct Sink<'a, 'm> {
     metric: &'m Metric,
@@ -111,7 +115,7 @@ impl Sink<'_, '_> {
     fn put_histogram(&mut self, labels: &[&str], histogram: &Histogram) -> fmt::Result {
         let bounds = BOUNDS_MS.iter().map(|bound| f64::from(*bound) / 1_000.0).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(histogram.buckets).collect();
-        let none: Option<&std::collections::HashMap<usize, Exemplar<[(&str, &str); 0], f64>>> = None;
+        let none: Option<&HashMap<usize, Exemplar<NoLabels, f64>>> = None;
         let labels = self.labelled(labels);
         let mut encoder = self.encoder.encode_family(&labels)?;
         encoder.encode_histogram(histogram.sum.as_secs_f64(), histogram.count(), &buckets, none)
@@ -124,7 +128,7 @@ impl Sink<'_, '_> {
 }
 
 fn put(encoder: &mut MetricEncoder<'_>, kind: Kind, value: u64) -> fmt::Result {
-    let none: Option<&Exemplar<[(&str, &str); 0], u64>> = None;
+    let none: Option<&Exemplar<NoLabels, u64>> = None;
     match kind {
         Kind::Counter => encoder.encode_counter(&value, none),
         Kind::Gauge | Kind::Histogram => encoder.encode_gauge(&value),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use self::world::{EPOCH, Options, PARTITION, SOURCE, Treat, start};
 use super::*;
+use crate::broker::Status;
 use crate::core::model::{Class, Path};
 use crate::core::provider::Acceptance;
 use crate::core::schedule::status::Fate;
