@@ -137,6 +137,9 @@ impl Source {
                 Some(news) = heard.recv() => if let Some(task) = this.hear(news) {
                     tasks.spawn(task);
                 },
+                Some(Err(error)) = tasks.join_next(), if !tasks.is_empty() => {
+                    return Err(format!("a task of the source has ended: {error}"));
+                }
                 () = tokio::time::sleep_until(wake) => {}
                 place = inbox.reserve(), if this.has_outgoing() => match place {
                     Ok(place) => if let Some(arrival) = this.outgoing() {
