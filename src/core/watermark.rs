@@ -96,14 +96,14 @@ impl Watermark {
         }
     }
 
-    /// Whether everything received is finished.
-    pub fn is_idle(&self) -> bool {
-        self.open.is_empty()
-    }
-
     /// How many received offsets are not finished.
     pub fn open(&self) -> usize {
         self.open.len()
+    }
+
+    /// One past the last received offset.
+    pub fn next(&self) -> i64 {
+        self.next
     }
 
     /// What is finished above [`Watermark::offset`], for the metadata of its commit: ASCII, at most
@@ -311,7 +311,6 @@ mod tests {
         assert!(!mark.finish(2), "never received");
         assert_eq!(mark.offset(), 0);
         assert_eq!(mark.open(), 1);
-        assert!(!mark.is_idle());
         assert_eq!(mark.receive(1), Received::Backwards);
         assert_eq!(mark.offset(), 0, "a record that goes back changes nothing");
     }

@@ -11,6 +11,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, ClientContext};
 
 /// The only broker's number in the cluster.
@@ -74,6 +75,13 @@ impl EmbeddedKafka {
     pub fn set_reachable(&self, reachable: bool) -> Result<(), EmbeddedKafkaError> {
         let cluster = cluster(&self.carrier);
         Ok(if reachable { cluster.broker_up(BROKER) } else { cluster.broker_down(BROKER) }?)
+    }
+
+    /// Answers the next heartbeat as a broker does that has expelled the member: its partitions are
+    /// lost to it at once.
+    pub fn expel_next_member(&self) {
+        cluster(&self.carrier)
+            .request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
     }
 }
 

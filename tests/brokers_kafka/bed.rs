@@ -48,13 +48,14 @@ pub struct Bed {
 impl Bed {
     /// A topic with so many partitions.
     pub async fn with_partitions(word: &str, partitions: i32) -> Self {
+        Self::on(broker(), word, partitions).await
+    }
+
+    /// The same on another broker.
+    pub async fn on(brokers: String, word: &str, partitions: i32) -> Self {
         let topic = unique(word);
-        let bed = Self {
-            brokers: broker(),
-            group: format!("{topic}-group"),
-            dead_letter: format!("{topic}.dlq"),
-            topic,
-        };
+        let bed =
+            Self { brokers, group: format!("{topic}-group"), dead_letter: format!("{topic}.dlq"), topic };
         bed.make_topic(&bed.topic, partitions).await;
         bed
     }
@@ -201,11 +202,15 @@ pub struct Running {
     /// Revocations that want an answer.
     pub revoking: Vec<(PartitionId, Epoch)>,
     pub lag: Option<u64>,
-    lost: Vec<(PartitionId, Epoch)>,
+    /// What was lost, ever.
+    pub lost: Vec<(PartitionId, Epoch)>,
 }
 
 impl Running {
     pub fn start(broker: Box<dyn Broker>) -> Self {
+        // What a source logs belongs to the test that failed; RUST_LOG says how much.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let (sender, inbox) = mpsc::channel(64);
         let limits = SourceLimits { held_records: 50_000, held_bytes: 64 << 20 };
         Self {

@@ -4,4 +4,5 @@
 mod bed;
 mod reading;
 mod rebalance;
+mod restart;
 mod writing;

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use roomcast::broker::Command;
+use roomcast::core::section::{Table, Value};
+use roomcast::simulator::kafka::EmbeddedKafka;
 
-use crate::bed::{Bed, Running, text};
+use crate::bed::{Bed, Running, node, produce, text, unique};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_moves_only_when_its_calls_have_answered() {
@@ -69,4 +71,35 @@ async fn a_partition_that_comes_back_to_a_paused_source_flows_when_it_resumes() 
     assert_eq!(partitions, BTreeSet::from([0, 1]));
     old.silence(Duration::from_millis(500)).await;
     old.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_lost_is_told_at_once_and_comes_again_under_another_epoch() {
+    let kafka = EmbeddedKafka::start(&[("events", 2)]).unwrap();
+    let bed = Bed {
+        brokers: kafka.address().to_owned(),
+        topic: "events".to_owned(),
+        group: unique("expelled"),
+        dead_letter: "events.dlq".to_owned(),
+    };
+    produce(kafka.address(), "events", (0..10).map(|n| (n % 2, n.to_string()))).await;
+    // The broker waits for the member it knew, for as long as its session may last.
+    let session = Table::from([("session.timeout.ms".to_owned(), node(Value::Integer(4_000)))]);
+    let mut source = Running::start(bed.source_with(&[("properties", Value::Table(session))]));
+    let records = source.records(10).await;
+    let old: Vec<_> = source.assigned.iter().map(|(id, (epoch, _))| (*id, *epoch)).collect();
+    kafka.expel_next_member();
+    source.until("the loss", |source| !source.lost.is_empty()).await;
+    source.lost.sort();
+    assert_eq!(source.lost, old, "both, under the epochs they had");
+    assert_eq!(source.revoking, [], "nothing is asked: they are gone already");
+    // Calls that were away answer now: they settle nothing, because somebody else may do it again.
+    records.iter().for_each(|record| source.settle(record));
+    let again = source.records(10).await;
+    for record in &again {
+        assert!(record.maybe_tried && old.iter().all(|(_, epoch)| *epoch < record.id.epoch));
+        source.settle(record);
+    }
+    source.stop().await;
+    assert!(bed.committed(2).iter().all(|(offset, _)| *offset == rdkafka::Offset::Offset(5)));
 }

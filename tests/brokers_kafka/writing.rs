@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rdkafka::Message;
 use roomcast::core::letter::{LetterId, Sealed};
 use roomcast::core::section::Value;
+use roomcast::simulator::kafka::EmbeddedKafka;
 use uuid::Uuid;
 
-use crate::bed::{Bed, Running, build, header, node};
+use crate::bed::{Bed, Running, build, header, node, unique};
 
 fn letter(key: &str, value: &[u8]) -> Sealed {
     let header = |name: &str, value: &str| (Arc::from(name), Bytes::copy_from_slice(value.as_bytes()));
@@ -61,6 +63,28 @@ async fn a_hundred_letters_at_once_are_all_written() {
         result.unwrap();
     }
     assert_eq!(bed.read_all(&bed.dead_letter).len(), 100);
+    source.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_broker_takes_letters_and_rows_at_once() {
+    let kafka = EmbeddedKafka::start(&[("events", 1)]).unwrap();
+    let bed = Bed {
+        brokers: kafka.address().to_owned(),
+        topic: "events".to_owned(),
+        group: unique("embedded"),
+        dead_letter: "events.dlq".to_owned(),
+    };
+    let source = Running::start(bed.source());
+    let row = source.started.table.put("key".to_owned(), Bytes::from_static(b"row"));
+    let (letter, row) = tokio::time::timeout(Duration::from_secs(5), async {
+        futures_util::future::join(source.started.letters.write(letter("k", b"v")), row).await
+    })
+    .await
+    .expect("it makes topics by itself, and nobody waits for that");
+    (letter.unwrap(), row.unwrap());
+    assert_eq!(source.started.table.load().await.unwrap(), [("key".to_owned(), Bytes::from_static(b"row"))]);
+    assert_eq!(bed.read_all("events.dlq")[0].payload(), Some(&b"v"[..]));
     source.stop().await;
 }
 
@@ -118,7 +142,7 @@ fn a_section_is_read_or_says_what_is_wrong() {
         ("username", text("u"), "a secret"),
         ("mechanism", text("GSSAPI"), "SCRAM-SHA-256"),
         ("tls", property("cert_file", text("c.pem")), "belongs to cert_file"),
-        ("tls", property("ca", text("c.pem")), "did you mean \"ca_file\"?"),
+        ("tls", property("ca_fil", text("c.pem")), "did you mean \"ca_file\"?"),
         ("properties", property("enable.auto.commit", Value::Boolean(false)), "never before"),
         ("properties", property("acks", text("1")), "idempotently"),
         ("properties", property("group.id", text("x")), "`group`"),

@@ -251,7 +251,8 @@ impl Source {
         let source = self.settings.source;
         let slot = self.partitions.slot(id).expect("the partition was found by its message");
         let held = slot.held.as_ref().expect("only an assigned partition receives");
-        let (old, end, name) = (held.epoch, held.end_at_start, format!("{}/{}", slot.topic, slot.number));
+        let (old, end, name) =
+            (held.epoch, held.end_at_start.max(held.mark.next()), format!("{}/{}", slot.topic, slot.number));
         tracing::error!(
             source = &*self.settings.name,
             partition = name,

@@ -20,6 +20,9 @@ const RETENTION_MS: &str = "2592000000";
 /// A dead-letter topic that keeps letters for less is warned of: 7 days.
 const SHORT_RETENTION_MS: i64 = 7 * 86_400_000;
 
+/// How the embedded broker's cluster id begins.
+const EMBEDDED: &str = "mockCluster";
+
 /// Partitions or replicas as the broker's own default has them (KIP-464; brokers since 2.4).
 const BROKER_DEFAULT: i32 = -1;
 
@@ -29,7 +32,7 @@ pub(super) async fn prepare(settings: &Arc<Settings>) -> Result<(), String> {
     let admin = AdminClient::from_config_and_context(&settings.client(), PlainContext::new(&settings.name))
         .map_err(|error| format!("the Kafka client cannot be made: {error}"))?;
     let admin = Arc::new(admin);
-    let names = existing(Arc::clone(&admin)).await?;
+    let Some(names) = existing(Arc::clone(&admin)).await? else { return Ok(()) };
     let (replay, state) = (settings.replay_topic(), settings.state_topic());
     let keep = |name| {
         NewTopic::new(name, BROKER_DEFAULT, TopicReplication::Fixed(BROKER_DEFAULT))
@@ -62,13 +65,19 @@ pub(super) async fn prepare(settings: &Arc<Settings>) -> Result<(), String> {
     Ok(())
 }
 
-/// The names of all topics. A question for all makes none, unlike one for a name.
-async fn existing(admin: Arc<AdminClient<PlainContext>>) -> Result<Vec<String>, String> {
-    let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, PATIENCE)).await;
-    let metadata = asked
-        .expect("asking for metadata does not panic")
-        .map_err(|error| format!("the broker does not tell its topics: {error}"))?;
-    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+/// The names of all topics; `None` where topics need not be made: the embedded broker has no such
+/// request, leaves it unanswered, and makes topics when they are written to. A question for all
+/// topics makes none, unlike one for a name.
+async fn existing(admin: Arc<AdminClient<PlainContext>>) -> Result<Option<Vec<String>>, String> {
+    let asked = tokio::task::spawn_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(None, PATIENCE)?;
+        let cluster = admin.inner().fetch_cluster_id(PATIENCE).unwrap_or_default();
+        let names = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
+        Ok((!cluster.starts_with(EMBEDDED)).then_some(names))
+    });
+    let asked: Result<Option<Vec<String>>, KafkaError> =
+        asked.await.expect("asking for metadata does not panic");
+    asked.map_err(|error| format!("the broker does not tell its topics: {error}"))
 }
 
 async fn create(
@@ -80,7 +89,7 @@ async fn create(
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
     let results = match admin.create_topics(topics.iter().copied(), &options).await {
         Ok(results) => results,
-        // The embedded broker has no such request; it makes topics when they are written to.
+        // A broker that is none of Apache's, or one that is very old: writing will tell.
         Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => return Ok(()),
         Err(error) => return Err(format!("topics cannot be made: {error}")),
     };
@@ -88,7 +97,11 @@ async fn create(
         match result {
             Ok(topic) => tracing::info!(source, topic, "made"),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists | RDKafkaErrorCode::UnsupportedFeature)) => {}
-            Err((topic, code)) => return Err(format!("topic {topic} cannot be made: {code}")),
+            Err((topic, code)) if topic == settings.dead_letter => {
+                return Err(format!("topic {topic} cannot be made: {code}"));
+            }
+            // Letters can be written without it; whoever needs it will say that it is missing.
+            Err((topic, code)) => tracing::error!(source, topic, %code, "cannot be made: make it by hand"),
         }
     }
     Ok(())
