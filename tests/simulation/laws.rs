@@ -17,7 +17,6 @@ type OrderKey = (u32, Path, String, Priority);
 /// What became of a message in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    Accepted,
     Buried,
     Dropped,
 }
@@ -37,7 +36,6 @@ pub struct Laws {
     outside: BTreeSet<MessageId>,
     ends: BTreeMap<MessageId, End>,
     settled: BTreeSet<RecordId>,
-    pub unmarked: u64,
 }
 
 /// The provider counts in windows of a second.
