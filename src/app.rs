@@ -188,21 +188,7 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
         .map(|(section, id)| chosen(section, "kind", parts.brokers)?(section, SourceId(id)))
         .collect();
 
-    let rules = {
-        let views: Vec<AccountView> = account_sections
-            .iter()
-            .zip(&accounts)
-            .zip(0..)
-            .map(|((section, made), id)| AccountView {
-                id: AccountId(id),
-                name: section.name().into(),
-                provider: made.clone().unwrap_or_else(|| Arc::new(Standin::default())),
-            })
-            .collect();
-        let sources: Vec<(SourceId, &Section<'_>)> =
-            source_sections.iter().zip(0..).map(|(section, id)| (SourceId(id), section)).collect();
-        Rules::build(&root, &views, &sources, limits.max_rooms_per_event)
-    };
+    let rules = rules(&root, &account_sections, &accounts, &source_sections, &limits);
     let room_gone = room_gone(&root);
     crosscheck::check(&root);
 
@@ -240,6 +226,29 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
         names: Names { sources: source_names, accounts: account_names, routes },
         warnings: Vec::new(),
     })
+}
+
+/// The routes. An account that could not be made is a stand-in to them.
+fn rules(
+    root: &Section<'_>,
+    account_sections: &[Section<'_>],
+    accounts: &[Option<Arc<dyn Provider>>],
+    source_sections: &[Section<'_>],
+    limits: &Limits,
+) -> Option<Rules> {
+    let views: Vec<AccountView> = account_sections
+        .iter()
+        .zip(accounts)
+        .zip(0..)
+        .map(|((section, made), id)| AccountView {
+            id: AccountId(id),
+            name: section.name().into(),
+            provider: made.clone().unwrap_or_else(|| Arc::new(Standin::default())),
+        })
+        .collect();
+    let sources: Vec<(SourceId, &Section<'_>)> =
+        source_sections.iter().zip(0..).map(|(section, id)| (SourceId(id), section)).collect();
+    Rules::build(root, &views, &sources, limits.max_rooms_per_event)
 }
 
 /// The sections below `key`, in the order of their names, which become ids, metrics and variables.
