@@ -5,7 +5,7 @@
 //! CloudEvents "Kafka Protocol Binding" 1.0.2 (headers `ce_…`, UTF-8) and "NATS Protocol Binding"
 //! 1.0.2 (headers `ce-…`, percent-encoded), "JSON Event Format" 1.0.2.
 
-use std::sync::Arc as Rc;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -58,13 +58,13 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cloud {
     /// `source`: with `id` the event's identity.
-    pub source: Rc<str>,
+    pub source: Arc<str>,
     /// `id`
-    pub id: Rc<str>,
+    pub id: Arc<str>,
     /// `type`
-    pub kind: Rc<str>,
+    pub kind: Arc<str>,
     /// `time`, when it is there and is RFC 3339.
-    pub time: Option<(Wall, Rc<str>)>,
+    pub time: Option<(Wall, Arc<str>)>,
 }
 
 impl Event {
@@ -237,7 +237,7 @@ fn decoded(fields: &Fields, encoded: &Val) -> Result<Val, Garbled> {
     let mut fields = fields.clone();
     if let Some(data) = data(&bytes, kind.as_deref())? {
         fields.remove("data_base64");
-        fields.insert(Rc::from("data"), data);
+        fields.insert(Arc::from("data"), data);
     }
     Ok(Val::object(fields))
 }
@@ -267,7 +267,7 @@ fn attributes(record: &Record) -> Option<Fields> {
             b'-' => percent_decoded(&text),
             _ => text.into_owned(),
         };
-        let name: Rc<str> = Rc::from(name[3..].to_ascii_lowercase());
+        let name: Arc<str> = Arc::from(name[3..].to_ascii_lowercase());
         if &*name != "data" && &*name != "data_base64" {
             fields.entry(name).or_insert_with(|| Val::text(&text));
         }
@@ -325,12 +325,12 @@ fn binary(
     });
     if !bytes.is_empty() {
         match data(bytes, kind.as_deref())? {
-            Some(data) => fields.insert(Rc::from("data"), data),
-            None => fields.insert(Rc::from("data_base64"), Val::text(&STANDARD.encode(bytes))),
+            Some(data) => fields.insert(Arc::from("data"), data),
+            None => fields.insert(Arc::from("data_base64"), Val::text(&STANDARD.encode(bytes))),
         };
     }
     if let Some(kind) = kind {
-        fields.insert(Rc::from("datacontenttype"), Val::text(&kind));
+        fields.insert(Arc::from("datacontenttype"), Val::text(&kind));
     }
     structured(Val::object(fields))
 }

@@ -42,7 +42,7 @@ impl Identity<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc as Rc;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -54,9 +54,9 @@ mod tests {
     #[test]
     fn ids_are_the_same_for_ever_and_parts_stay_apart() {
         let cloud = |source: &str, id: &str| Cloud {
-            source: Rc::from(source),
-            id: Rc::from(id),
-            kind: Rc::from("t"),
+            source: Arc::from(source),
+            id: Arc::from(id),
+            kind: Arc::from("t"),
             time: None,
         };
         let origin =

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc as Rc;
 use std::sync::Arc;
 
 use super::filter::{Filter, Input, Trouble};
@@ -191,7 +190,7 @@ impl Turn<'_> {
                 for (name, value) in &self.record.headers {
                     // Of a name that repeats, the first, as `Record::header` finds it.
                     fields
-                        .entry(Rc::from(&**name))
+                        .entry(Arc::from(&**name))
                         .or_insert_with(|| Val::text(&String::from_utf8_lossy(value)));
                 }
                 Val::object(fields)

@@ -1,7 +1,7 @@
 //! What jaq asks of a value by path: fields, places, slices, and their updates. All of it pays.
 
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use jaq_core::box_iter::{BoxIter, box_once};
 use jaq_core::path::Opt;
@@ -174,7 +174,7 @@ impl jaq_core::ValT for Val {
             Self::Str(whole) => {
                 let range = char_range(&whole, &range).map_err(Exn::from)?;
                 let part = match new(text(whole[range.clone()].to_owned()))? {
-                    None => Rc::from(""),
+                    None => Arc::from(""),
                     Some(Self::Str(part)) => part,
                     Some(other) => return Err(Exn::from(Error::typ(other, "a text"))),
                 };

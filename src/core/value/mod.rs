@@ -12,7 +12,7 @@ mod order;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc as Rc;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -23,7 +23,7 @@ use budget::{exhaust, spend, step};
 pub const DEPTH_MAX: usize = 256;
 
 /// The fields of an object, by name.
-pub type Fields = BTreeMap<Rc<str>, Val>;
+pub type Fields = BTreeMap<Arc<str>, Val>;
 
 /// A JSON value. Whole numbers stay whole as long as 127 bits hold them.
 #[derive(Clone, Debug, Default)]
@@ -38,11 +38,11 @@ pub enum Val {
     /// Any other number; filters can also make infinities and NaN, which are written as `null`.
     Float(f64),
     /// A text.
-    Str(Rc<str>),
+    Str(Arc<str>),
     /// An array.
-    Arr(Rc<Tree<Vec<Val>>>),
+    Arr(Arc<Tree<Vec<Val>>>),
     /// An object.
-    Obj(Rc<Tree<Fields>>),
+    Obj(Arc<Tree<Fields>>),
 }
 
 /// A container that knows how deep it nests.
@@ -57,7 +57,7 @@ pub struct Tree<T> {
 impl Val {
     /// A text.
     pub fn text(text: &str) -> Self {
-        Self::Str(Rc::from(text))
+        Self::Str(Arc::from(text))
     }
 
     /// An array. Not counted: for decoding.
@@ -182,7 +182,7 @@ impl From<&Value> for Val {
             Value::String(text) => Self::text(text),
             Value::Array(items) => Self::array(items.iter().map(Self::from).collect()),
             Value::Object(fields) => {
-                Self::object(fields.iter().map(|(name, value)| (Rc::from(&**name), value.into())).collect())
+                Self::object(fields.iter().map(|(name, value)| (Arc::from(&**name), value.into())).collect())
             }
         }
     }
@@ -190,11 +190,11 @@ impl From<&Value> for Val {
 
 /// A container of that depth. Past [`DEPTH_MAX`] the filter that builds it is ended: a drop of
 /// something deeper could exhaust the stack.
-fn tree<T>(depth: usize, items: T) -> Rc<Tree<T>> {
+fn tree<T>(depth: usize, items: T) -> Arc<Tree<T>> {
     if depth > DEPTH_MAX {
         exhaust(format!("nested values more than {DEPTH_MAX} deep"));
     }
-    Rc::new(Tree { depth, items })
+    Arc::new(Tree { depth, items })
 }
 
 /// JSON text that stops after so many characters.
@@ -327,7 +327,7 @@ impl<'de> Visitor<'de> for Reader {
 }
 
 /// A field's name, made without a copy in between.
-struct Name(Rc<str>);
+struct Name(Arc<str>);
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -340,7 +340,7 @@ impl<'de> Deserialize<'de> for Name {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Name, E> {
-                Ok(Name(Rc::from(text)))
+                Ok(Name(Arc::from(text)))
             }
         }
         deserializer.deserialize_str(NameReader)

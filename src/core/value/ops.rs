@@ -4,7 +4,7 @@
 //! names, and there are no byte strings (bytes that are not UTF-8 are replaced by U+FFFD).
 
 use std::ops::{Add, Div, Mul, Neg, Range, Rem, Sub};
-use std::sync::Arc as Rc;
+use std::sync::Arc;
 
 use jaq_core::ops::Math;
 use jaq_core::{Error, ValR};
@@ -44,20 +44,20 @@ pub(super) fn new_object(fields: Fields) -> Val {
 
 pub(super) fn text(text: String) -> Val {
     spend(text.len());
-    Val::Str(Rc::from(text))
+    Val::Str(Arc::from(text))
 }
 
 /// What a shared container holds: itself where nobody else holds it, else a copy.
-pub(super) fn take<T: Clone>(shared: Rc<Tree<T>>) -> T {
-    Rc::try_unwrap(shared).map_or_else(|shared| shared.items.clone(), |own| own.items)
+pub(super) fn take<T: Clone>(shared: Arc<Tree<T>>) -> T {
+    Arc::try_unwrap(shared).map_or_else(|shared| shared.items.clone(), |own| own.items)
 }
 
 /// The container for changing it; a copy, which is paid for, where somebody else holds it.
-pub(super) fn owned<T: Clone>(shared: &mut Rc<Tree<T>>, cost: impl Fn(&T) -> usize) -> &mut Tree<T> {
-    if Rc::strong_count(shared) > 1 {
+pub(super) fn owned<T: Clone>(shared: &mut Arc<Tree<T>>, cost: impl Fn(&T) -> usize) -> &mut Tree<T> {
+    if Arc::strong_count(shared) > 1 {
         spend(cost(&shared.items));
     }
-    Rc::make_mut(shared)
+    Arc::make_mut(shared)
 }
 
 impl<T> Tree<T> {
@@ -71,7 +71,7 @@ impl<T> Tree<T> {
 }
 
 impl Val {
-    pub(super) fn key(&self) -> Result<Rc<str>, Fault> {
+    pub(super) fn key(&self) -> Result<Arc<str>, Fault> {
         match self {
             Self::Str(name) => Ok(name.clone()),
             other => Err(Error::typ(other.clone(), "the name of a field (a text)")),
@@ -176,7 +176,7 @@ impl From<String> for Val {
 impl From<Range<Option<Self>>> for Val {
     fn from(range: Range<Option<Self>>) -> Self {
         let bounds = [("start", range.start), ("end", range.end)];
-        new_object(bounds.into_iter().filter_map(|(name, bound)| Some((Rc::from(name), bound?))).collect())
+        new_object(bounds.into_iter().filter_map(|(name, bound)| Some((Arc::from(name), bound?))).collect())
     }
 }
 
@@ -204,7 +204,7 @@ impl Add for Val {
             }
             (Self::Str(a), Self::Str(b)) => {
                 spend(a.len() + b.len());
-                Ok(Self::Str(Rc::from([&*a, &*b].concat())))
+                Ok(Self::Str(Arc::from([&*a, &*b].concat())))
             }
             (Self::Arr(mut a), Self::Arr(b)) => {
                 spend(b.items.len() * PLACE);

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc as Rc;
+use std::sync::Arc;
 
 use jaq_core::native::bome;
 use jaq_core::{Cv, Error, ValR, ValXs};
@@ -37,7 +37,7 @@ pub enum Parts {
 
 #[derive(Clone)]
 struct Pattern {
-    regex: Rc<Regex>,
+    regex: Arc<Regex>,
     /// About how many instructions it has: what one character costs at worst.
     weight: usize,
     global: bool,
@@ -110,11 +110,11 @@ fn groups(captures: &Captures<'_>, regex: &Regex, whole: &str, start_chars: usiz
         let between = whole[before..after].chars().count();
         let offset = if group.start() < start { start_chars - between } else { start_chars + between };
         let mut fields = Fields::from([
-            (Rc::from("offset"), Val::from(offset)),
-            (Rc::from("length"), Val::from(group.as_str().chars().count())),
-            (Rc::from("string"), Val::from(group.as_str().to_owned())),
+            (Arc::from("offset"), Val::from(offset)),
+            (Arc::from("length"), Val::from(group.as_str().chars().count())),
+            (Arc::from("string"), Val::from(group.as_str().to_owned())),
         ]);
-        fields.extend(name.map(|name| (Rc::from("name"), Val::text(name))));
+        fields.extend(name.map(|name| (Arc::from("name"), Val::text(name))));
         Some(Val::object(fields))
     };
     regex.capture_names().enumerate().filter_map(group).collect()
@@ -159,7 +159,7 @@ fn compiled(pattern: &str, flags: &str) -> Result<Pattern, Error<Val>> {
         }
     }
     let regex = builder.build().map_err(|error| Error::str(format!("regex {pattern:?}: {error}")))?;
-    let pattern = Pattern { regex: Rc::new(regex), weight, global, no_empty };
+    let pattern = Pattern { regex: Arc::new(regex), weight, global, no_empty };
     PATTERNS.with_borrow_mut(|patterns| {
         if patterns.len() >= KEPT {
             patterns.clear();
