@@ -95,7 +95,8 @@ impl World {
         let priority = Priority::ALL[self.rng.usize(..3)];
         let expires = (self.faults.ttl && self.rng.u8(..4) == 0)
             .then(|| self.now.wall + millis(self.rng.u64(0..30_000)));
-        let content = Arc::new(Content { single: Bytes::from_static(b"x"), batched: Bytes::new() });
+        let content =
+            Arc::new(Content { single: Bytes::from_static(b"x"), batched: Bytes::from_static(&[0; 4]) });
         let names: Vec<String> = match path {
             Path::Broadcast => vec![String::new()],
             Path::Users => vec![format!("room{}", self.rng.usize(..rooms))],

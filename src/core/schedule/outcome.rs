@@ -263,7 +263,7 @@ fn error(outcome: &Outcome) -> String {
 }
 
 /// Writes a try into the job's history. A try that may have been delivered marks all later ones.
-fn remember(job: &mut super::lane::Job, outcome: &Outcome, at: Wall) {
+fn remember(job: &mut super::job::Job, outcome: &Outcome, at: Wall) {
     job.tries.last = Some(at);
     job.maybe_sent |= matches!(outcome, Outcome::Uncertain(_));
     if let Some(trouble) = trouble(outcome) {
