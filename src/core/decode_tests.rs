@@ -33,23 +33,40 @@ fn read(headers: &[(&str, &str)], value: &str) -> String {
 const KAFKA: [(&str, &str); 4] =
     [("ce_specversion", "1.0"), ("ce_id", "7"), ("ce_source", "/s"), ("ce_type", "a.b")];
 
+/// Headers and a value, and what [`read`] says of them.
+type Seen = (Vec<(&'static str, &'static str)>, String, &'static str);
+
+#[track_caller]
+fn assert_seen(table: &[Seen]) {
+    for (headers, value, expected) in table {
+        assert_eq!(read(headers, value), *expected, "{headers:?} {value}");
+    }
+}
+
+/// The attributes that every CloudEvent has, as members of its structured form.
+const ATTRIBUTES: &str = r#""specversion":"1.0","id":"7","source":"/s","type":"a.b""#;
+
 #[test]
-fn events_are_seen_in_their_structured_form() {
-    let with = |more: &[(&'static str, &'static str)]| [&KAFKA[..], more].concat();
-    let ce = r#""specversion":"1.0","id":"7","source":"/s","type":"a.b""#;
-    for (headers, value, expected) in [
+fn json_values_are_events_as_they_are() {
+    assert_seen(&[
         (vec![], r#"{"b":1,"a":2}"#.to_owned(), r#"plain {"a":2,"b":1}"#),
         (vec![], "3".to_owned(), "plain 3"),
         (vec![], r#""text""#.to_owned(), r#"plain "text""#),
         (vec![], "null".to_owned(), "plain null"),
+    ]);
+}
+
+#[test]
+fn cloud_events_in_one_json_object() {
+    assert_seen(&[
         (
             vec![],
-            format!("{{{ce},\"data\":{{\"n\":1}}}}"),
+            format!("{{{ATTRIBUTES},\"data\":{{\"n\":1}}}}"),
             r#"cloud {"data":{"n":1},"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
         ),
         (
             vec![("Content-Type", "application/cloudevents+json; charset=utf-8")],
-            format!("{{{ce}}}"),
+            format!("{{{ATTRIBUTES}}}"),
             r#"cloud {"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
         ),
         (
@@ -62,6 +79,28 @@ fn events_are_seen_in_their_structured_form() {
             r#"{"specversion":"1.0","id":7,"source":"/s","type":"a"}"#.to_owned(),
             r#"plain {"id":7,"source":"/s","specversion":"1.0","type":"a"}"#,
         ),
+        (
+            vec![],
+            format!("{{{ATTRIBUTES},\"data_base64\":\"eyJuIjoxfQ==\"}}"),
+            r#"cloud {"data":{"n":1},"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            vec![],
+            format!("{{{ATTRIBUTES},\"datacontenttype\":\"text/plain\",\"data_base64\":\"aGk=\"}}"),
+            r#"cloud {"data":"hi","datacontenttype":"text/plain","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            vec![],
+            format!("{{{ATTRIBUTES},\"datacontenttype\":\"image/png\",\"data_base64\":\"aGk=\"}}"),
+            r#"cloud {"data_base64":"aGk=","datacontenttype":"image/png","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+    ]);
+}
+
+#[test]
+fn cloud_events_in_headers_are_seen_in_their_structured_form() {
+    let with = |more: &[(&'static str, &'static str)]| [&KAFKA[..], more].concat();
+    assert_seen(&[
         (
             KAFKA.to_vec(),
             r#"{"n":1}"#.to_owned(),
@@ -94,24 +133,7 @@ fn events_are_seen_in_their_structured_form() {
             r#"cloud {"data":1,"id":"a b%zz","source":"/s","specversion":"1.0","type":"你"}"#,
         ),
         (vec![("ce_specversion", "1.0"), ("ce_id", "7")], "1".to_owned(), "plain 1"),
-        (
-            vec![],
-            format!("{{{ce},\"data_base64\":\"eyJuIjoxfQ==\"}}"),
-            r#"cloud {"data":{"n":1},"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
-        ),
-        (
-            vec![],
-            format!("{{{ce},\"datacontenttype\":\"text/plain\",\"data_base64\":\"aGk=\"}}"),
-            r#"cloud {"data":"hi","datacontenttype":"text/plain","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
-        ),
-        (
-            vec![],
-            format!("{{{ce},\"datacontenttype\":\"image/png\",\"data_base64\":\"aGk=\"}}"),
-            r#"cloud {"data_base64":"aGk=","datacontenttype":"image/png","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
-        ),
-    ] {
-        assert_eq!(read(&headers, &value), expected, "{headers:?} {value}");
-    }
+    ]);
 }
 
 #[test]

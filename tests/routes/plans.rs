@@ -143,11 +143,20 @@ fn rooms_are_what_the_filter_gives() {
     assert_eq!(told_of(Some(&long)), "invalid: a room id of 1048576 bytes; at most 1024 []");
 }
 
-#[test]
-fn messages_are_filled_from_their_filters() {
-    let route = |message: &str| format!("[[routes]]\nname = \"r\"\naccount = \"live\"\nmessage = {message}");
+/// Messages of a route to `live`, and a part of what the event of this test becomes by each.
+#[track_caller]
+fn assert_filled(table: &[(&str, &str)]) {
     let event = r#"{"t":"hi","n":3,"u":"ann","null":null,"o":{"a":[1]},"f":30.5,"s":"-7.25"}"#;
-    for (message, expected) in [
+    for (message, expected) in table {
+        let route = format!("[[routes]]\nname = \"r\"\naccount = \"live\"\nmessage = {message}");
+        let told = plan(&route, "5", event);
+        assert!(told.contains(expected), "{message}: {told}");
+    }
+}
+
+#[test]
+fn texts_come_from_their_filters() {
+    assert_filled(&[
         (r#"{ kind = "text", text = '"\(.u): \(.n)"' }"#, r#"Text { text: "ann: 3" }"#),
         (r#"{ kind = "text", text = '.n' }"#, r#"Text { text: "3" }"#),
         (r#"{ kind = "text", text = 7 }"#, r#"Text { text: "7" }"#),
@@ -171,6 +180,12 @@ fn messages_are_filled_from_their_filters() {
             r#"{ kind = "text", text = '.t + "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"' }"#,
             "invalid: a text of 102 bytes; at most 100 [\"5\"]",
         ),
+    ]);
+}
+
+#[test]
+fn every_kind_has_its_own_fields() {
+    assert_filled(&[
         (
             r#"{ kind = "image", url = '.u', width = '.n', bytes = 10 }"#,
             r#"Image(Media { url: "ann", name: None, width: Some(3), height: None, duration_ms: None, bytes: Some(10)"#,
@@ -199,6 +214,12 @@ fn messages_are_filled_from_their_filters() {
             r#"Custom { event: "hi", fields: Some(Object {"deep": Array [String("hi"), Bool(true)], "n": Number(4), "u": String("ann")}), attach: None }"#,
         ),
         (r#"{ kind = "custom", attach = '.o' }"#, r#"attach: Some(Object {"a": Array [Number(1)]})"#),
+    ]);
+}
+
+#[test]
+fn what_stands_beside_the_content_and_machine_events() {
+    assert_filled(&[
         (
             r#"{ kind = "text", text = '.t', sender = '.u', ext = { room = '$key' }, options = { level = '.n' } }"#,
             r#"sender=Some("ann") ext=Some(Object {"room": String("5")}) options={"level":3}"#,
@@ -213,8 +234,5 @@ fn messages_are_filled_from_their_filters() {
         ),
         (r#""command""#, "Machine(MachineEvent { as_command: true"),
         (r#""custom""#, "Machine(MachineEvent { as_command: false"),
-    ] {
-        let told = plan(&route(message), "5", event);
-        assert!(told.contains(expected), "{message}: {told}");
-    }
+    ]);
 }

@@ -4,9 +4,25 @@ use roomcast::core::section::Place;
 
 use crate::support::build;
 
+/// A config with one thing wrong, and of what is told: the key, a part of what was found and a part
+/// of what would be right.
+type Wrong = (&'static str, &'static str, &'static str, &'static str);
+
+#[track_caller]
+fn assert_told(table: &[Wrong]) {
+    for (config, key, found, wanted) in table {
+        let (_, problems) = build(config);
+        assert_eq!(problems.len(), 1, "{config}\n{problems:#?}");
+        let problem = &problems[0];
+        assert_eq!(problem.key, *key, "{config}\n{problem:#?}");
+        assert!(problem.found.contains(found), "{config}\n{problem:#?}");
+        assert!(problem.wanted.contains(wanted), "{config}\n{problem:#?}");
+    }
+}
+
 #[test]
-fn what_is_wrong_with_a_config_is_told() {
-    for (config, key, found, wanted) in [
+fn who_a_route_is_and_where_it_sends() {
+    assert_told(&[
         ("", "routes", "nothing", "several accounts"),
         ("[[routes]]\naccount = 'live'", "routes[0].name", "nothing", "a string"),
         ("[[routes]]\nname = 'a'", "routes[0].account", "nothing", "\"live\", \"match\""),
@@ -23,6 +39,30 @@ fn what_is_wrong_with_a_config_is_told() {
             "another name",
         ),
         (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nrooms = { directory = 'x' }",
+            "routes[0].rooms",
+            "a table",
+            "not available",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nall_rooms = true\nusers = '.x'",
+            "routes[0].users",
+            "all_rooms",
+            "no such key",
+        ),
+        (
+            "[[routes]]\nname = 'a'\ndrop = true\naccount = 'live'",
+            "routes[0].account",
+            "drop = true",
+            "not sent",
+        ),
+    ]);
+}
+
+#[test]
+fn which_events_a_route_takes() {
+    assert_told(&[
+        (
             "[[routes]]\nname = 'a'\naccount = 'live'\nsource = 'kafak'",
             "routes[0].source",
             "no source",
@@ -36,28 +76,28 @@ fn what_is_wrong_with_a_config_is_told() {
         ),
         ("[[routes]]\nname = 'a'\naccount = 'live'\ntopics = ['^a']", "routes[0].topics", "^a", "test("),
         (
-            "[[routes]]\nname = 'a'\naccount = 'live'\nrooms = { directory = 'x' }",
-            "routes[0].rooms",
-            "a table",
-            "not available",
+            "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = '.a and env.HOME'",
+            "routes[0].when",
+            "`env`, which filters here do not have, at character 8",
+            "environment",
         ),
+        (
+            "sources.kafka.payload = 'xml'\n[[routes]]\nname = 'a'\naccount = 'live'",
+            "sources.kafka.payload",
+            "xml",
+            "\"base64\"",
+        ),
+    ]);
+}
+
+#[test]
+fn how_a_route_treats_its_messages() {
+    assert_told(&[
         (
             "[[routes]]\nname = 'a'\naccount = 'live'\nconflate = '.x'",
             "routes[0].conflate",
             "conflation",
             "yet",
-        ),
-        (
-            "[[routes]]\nname = 'a'\naccount = 'live'\nall_rooms = true\nusers = '.x'",
-            "routes[0].users",
-            "all_rooms",
-            "no such key",
-        ),
-        (
-            "[[routes]]\nname = 'a'\ndrop = true\naccount = 'live'",
-            "routes[0].account",
-            "drop = true",
-            "not sent",
         ),
         (
             "[[routes]]\nname = 'a'\naccount = 'live'\nwhne = 'true'",
@@ -84,6 +124,12 @@ fn what_is_wrong_with_a_config_is_told() {
             "0",
             "from 1",
         ),
+    ]);
+}
+
+#[test]
+fn what_a_message_says() {
+    assert_told(&[
         (
             "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = 'text'",
             "routes[0].message",
@@ -138,26 +184,7 @@ fn what_is_wrong_with_a_config_is_told() {
             "`range`",
             "for ever",
         ),
-        (
-            "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = '.a and env.HOME'",
-            "routes[0].when",
-            "`env`, which filters here do not have, at character 8",
-            "environment",
-        ),
-        (
-            "sources.kafka.payload = 'xml'\n[[routes]]\nname = 'a'\naccount = 'live'",
-            "sources.kafka.payload",
-            "xml",
-            "\"base64\"",
-        ),
-    ] {
-        let (_, problems) = build(config);
-        assert_eq!(problems.len(), 1, "{config}\n{problems:#?}");
-        let problem = &problems[0];
-        assert_eq!(problem.key, key, "{config}\n{problem:#?}");
-        assert!(problem.found.contains(found), "{config}\n{problem:#?}");
-        assert!(problem.wanted.contains(wanted), "{config}\n{problem:#?}");
-    }
+    ]);
 }
 
 #[test]
