@@ -61,10 +61,21 @@ impl Case {
 
 /// What every broker carries, with the longest key that it does.
 fn cases(long_key: usize) -> Vec<Case> {
-    let here = |value: &str| Event::new(ROOM, value);
-    let large = |text: &str| Event::new(ROOM, text.replace('*', &"x".repeat(10_000_000)));
-    let hundred = serde_json::to_string(&vec![1; 1_000]).expect("numbers are JSON");
-    let answered = |case: Case, status, code| Case { answer: Some((status, code)), ..case };
+    garbled().into_iter().chain(mapping()).chain(owed_to_a_room(long_key)).collect()
+}
+
+/// An event on the room of the lines.
+fn here(value: &str) -> Event {
+    Event::new(ROOM, value)
+}
+
+/// An event of 10 MB, in place of the star.
+fn large(text: &str) -> Event {
+    Event::new(ROOM, text.replace('*', &"x".repeat(10_000_000)))
+}
+
+/// Records that are no events.
+fn garbled() -> Vec<Case> {
     vec![
         Case::new("not-json", here("hello"), "garbled", "not JSON"),
         Case::new("empty", here(""), "garbled", "empty"),
@@ -82,10 +93,17 @@ fn cases(long_key: usize) -> Vec<Case> {
             "batch",
         ),
         Case::new("large-garbled", large("*"), "garbled", "10000000 bytes"),
+    ]
+}
+
+/// Events that no message can be made of.
+fn mapping() -> Vec<Case> {
+    let thousand = serde_json::to_string(&vec![1; 1_000]).expect("numbers are JSON");
+    vec![
         Case::new("wrong-type", here(r#"{"type":"line","text":{"a":1}}"#), "mapping", "text")
             .of_route("lines"),
         Case::new("not-an-object", here("[1,2]"), "mapping", "").of_route("lines"),
-        Case::new("budget", here(&format!(r#"{{"type":"loop","a":{hundred}}}"#)), "mapping", "steps")
+        Case::new("budget", here(&format!(r#"{{"type":"loop","a":{thousand}}}"#)), "mapping", "steps")
             .of_route("loop"),
         Case::new("room-type", here(r#"{"type":"typed","rooms":{"a":1},"text":"x"}"#), "mapping", "rooms")
             .of_route("typed"),
@@ -96,6 +114,13 @@ fn cases(long_key: usize) -> Vec<Case> {
             "no key",
         )
         .of_route("lines"),
+    ]
+}
+
+/// Messages that are not sent, or refused; and an event that no route takes.
+fn owed_to_a_room(long_key: usize) -> Vec<Case> {
+    let answered = |case: Case, status, code| Case { answer: Some((status, code)), ..case };
+    vec![
         Case::new("room-id", Event::new("lobby", r#"{"type":"line","text":"x"}"#), "invalid", "roomid")
             .of_route("lines")
             .of_room("lobby"),

@@ -106,7 +106,8 @@ fn own(entries: &[Entry]) -> Vec<(u64, bool)> {
 on_both!(
     a_ban_closes_one_gate_and_one_probe_opens_it,
     an_outage_pauses_and_a_revoked_token_costs_one_login,
-    lost_answers_are_repeated_under_their_id
+    lost_answers_are_repeated_under_their_id,
+    limits_below_ours_slow_us_down_and_bury_nothing
 );
 
 fn a_ban_closes_one_gate_and_one_probe_opens_it(bed: &Bed) {
@@ -271,4 +272,31 @@ fn lost_answers_are_repeated_under_their_id(bed: &Bed) {
     assert!(header("attempts").parse::<u32>().is_ok_and(|attempts| attempts >= 3), "{}", header("attempts"));
     easemob.assert_content();
     yunxin.assert_content();
+}
+
+/// Easemob's two refusals for speed: 429 for calls, 403 with a text for messages.
+fn limits_below_ours_slow_us_down_and_bury_nothing(bed: &Bed) {
+    let calls = Provider::start(Kind::Easemob, &["--calls-per-second", "5"]);
+    let messages = Provider::start(Kind::Easemob, &["--messages-per-second", "5"]);
+    let config = [
+        calls.account("live", ""),
+        messages.account("match", ""),
+        line_route("live", "when = '.type == \"live\"'").replace("\"lines\"", "\"live\""),
+        line_route("match", ""),
+        bed.source(""),
+    ];
+    let mut daemon = Daemon::start_ready(&config.concat());
+    let all = lines(ROOMS, 40);
+    let (published, live) = events(&all);
+    bed.publish(published);
+    bed.await_finished(PATIENCE);
+    assert_eq!(daemon.stop().code(), Some(0));
+    for (provider, owed) in [(&calls, live), (&messages, all.into_iter().collect())] {
+        let judgement = judge(&owed, &provider.log(), &BTreeSet::new());
+        judgement.assert_kept();
+        assert_eq!(judgement.repeated_unmarked, Vec::<String>::new(), "a refusal is no acceptance");
+        assert!(!judgement.refused.is_empty(), "the limit was met");
+        assert_eq!(provider.stats()["warnings"], json!({}));
+    }
+    assert_eq!(bed.letters_if_any(), [], "a throttle buries nothing");
 }
