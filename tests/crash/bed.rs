@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::consumer::pull;
 
 use super::load::Event;
 use super::support::kafka::{Kafka, Record};
@@ -13,11 +12,11 @@ use super::support::provider::{Kind, Provider};
 use super::support::{ask_until, block_on, http, unique};
 
 /// What the accounts of one daemon may send.
-pub const CALLS_PER_SECOND: u32 = 400;
+pub const CALLS_PER_SECOND: u32 = 200;
 /// What one room of them may get.
-pub const ROOM_PER_SECOND: u32 = 30;
+pub const ROOM_PER_SECOND: u32 = 10;
 /// And of that with high priority (Yunxin).
-const ROOM_HIGH_PER_SECOND: u32 = 10;
+const ROOM_HIGH_PER_SECOND: u32 = 5;
 /// The shortest session that Kafka allows unless its config is changed.
 const SESSION_MS: u32 = 6_000;
 /// The shortest that roomcast allows, so that a dead holder's pin ends soon.
@@ -46,8 +45,8 @@ impl Providers {
     /// Starts them with limits for so many daemons at once.
     pub fn start(shares: u32) -> Self {
         let calls = (CALLS_PER_SECOND * shares).to_string();
-        let room = ROOM_PER_SECOND.to_string();
-        let high = ROOM_HIGH_PER_SECOND.to_string();
+        let room = (ROOM_PER_SECOND * shares).to_string();
+        let high = (ROOM_HIGH_PER_SECOND * shares).to_string();
         let common = ["--calls-per-second", &calls, "--room-messages-per-second", &room];
         let yunxin = [&common[..], &["--room-high-per-second", &high, "--latency", "10ms"]].concat();
         let easemob = [&common[..], &["--messages-per-second", &calls, "--latency", "20ms"]].concat();
@@ -112,10 +111,12 @@ impl Counters {
         self.urls.iter().map(|url| counter(url, "accepted")).sum()
     }
 
-    /// Waits until they have accepted so many.
+    /// Waits until they have accepted so many more.
     #[track_caller]
-    pub fn await_accepted(&self, count: u64, within: Duration) {
-        ask_until(&format!("{count} accepted messages"), within, || (self.accepted() >= count).then_some(()));
+    pub fn await_more(&self, count: u64, within: Duration) {
+        let enough = self.accepted() + count;
+        let what = format!("{count} more accepted messages");
+        ask_until(&what, within, || (self.accepted() >= enough).then_some(()));
     }
 }
 
@@ -149,6 +150,11 @@ impl Topic {
              properties = {{ \"session.timeout.ms\" = {SESSION_MS}, \"heartbeat.interval.ms\" = 500 }}\n\n"
         );
         source + &providers.config()
+    }
+
+    /// What a producer needs.
+    pub fn feed(&self, kafka: &Kafka) -> Feed {
+        Feed::Kafka { kafka: kafka.without_process(), topic: self.name.clone() }
     }
 
     /// Waits until all of it is committed (P1: then all of it is finished), and sees that nothing
@@ -189,16 +195,6 @@ pub fn await_acked(nats: &Nats, within: Duration) {
     });
     let letters = block_on(jetstream.get_stream(LETTERS)).expect("the dead-letter stream is there");
     assert_eq!(letters.cached_info().state.messages, 0, "letters were written");
-}
-
-/// How many messages the durable holds to be delivered and acked.
-pub fn consumer(nats: &Nats) -> async_nats::jetstream::consumer::Info {
-    block_on(async {
-        let stream = nats.jetstream().get_stream(STREAM).await.expect("the stream is there");
-        let consumer: async_nats::jetstream::consumer::Consumer<pull::Config> =
-            stream.get_consumer(DURABLE).await.expect("the durable is there");
-        consumer.cached_info().clone()
-    })
 }
 
 /// Where a producer sends to: an address, so that it outlives the broker's restarts.
@@ -246,7 +242,8 @@ async fn publish(jetstream: &async_nats::jetstream::Context, event: &Event) {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", event.owed.token());
     loop {
-        let sent = jetstream.publish_with_headers(subject.clone(), headers.clone(), event.value().into()).await;
+        let sent =
+            jetstream.publish_with_headers(subject.clone(), headers.clone(), event.value().into()).await;
         if let Ok(ack) = sent
             && ack.await.is_ok()
         {

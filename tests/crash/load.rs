@@ -1,7 +1,9 @@
-//! What is produced: a list of events fixed by a seed, and a thread that produces it while daemons
-//! come and go, a little ahead of what the providers have accepted.
+//! What is produced: events fixed by a seed, and a thread that produces them while daemons come and
+//! go, a little ahead of what the providers have accepted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use super::support::provider::Kind;
 /// Events produced beyond what is accepted: enough that every room has work whenever a daemon comes.
 const AHEAD: u64 = 600;
 /// Events produced at once.
-const CHUNK: usize = 50;
+const CHUNK: usize = 200;
 /// A daemon that is killed needs this to be followed by another, at the very most.
 const STUCK: Duration = Duration::from_secs(90);
 
@@ -45,29 +47,40 @@ impl Event {
     }
 }
 
-/// `count` events over `rooms` rooms in each partition. Every second room is Yunxin's; the first two
-/// rooms of a partition are busier than the rest, one event in ten is of high priority.
-pub fn events(partitions: i32, rooms: u32, count: usize, seed: u64) -> Vec<Event> {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let mut offsets = vec![0; usize::try_from(partitions).expect("a few")];
-    let mut sequences = std::collections::BTreeMap::<String, u64>::new();
-    let mut event = || {
-        let partition = rng.i32(0..partitions);
-        let number = if rng.u32(0..20) == 0 { rng.u32(0..2) } else { rng.u32(0..rooms) };
-        let room = (100_000 + partition * 1_000).unsigned_abs() + number;
-        let offset = &mut offsets[usize::try_from(partition).expect("not negative")];
-        let sequence = sequences.entry(room.to_string()).or_default();
-        *offset += 1;
+/// Events without an end, fixed by a seed, over `rooms` rooms in each partition. Every second room is
+/// Yunxin's; the first two rooms of a partition are busier than the rest, one event in ten is of high
+/// priority.
+pub struct Script {
+    rng: fastrand::Rng,
+    rooms: u32,
+    offsets: Vec<i64>,
+    sequences: BTreeMap<String, u64>,
+}
+
+impl Script {
+    /// A script at its beginning.
+    pub fn new(partitions: usize, rooms: u32, seed: u64) -> Self {
+        let rng = fastrand::Rng::with_seed(seed);
+        Self { rng, rooms, offsets: vec![0; partitions], sequences: BTreeMap::new() }
+    }
+
+    fn event(&mut self) -> Event {
+        let rng = &mut self.rng;
+        let partition = rng.usize(0..self.offsets.len());
+        let number = if rng.u32(0..20) == 0 { rng.u32(0..2) } else { rng.u32(0..self.rooms) };
+        let room = format!("{}{number:03}", 100 + partition);
+        let high = rng.u32(0..10) == 0;
+        let next = |counter: &mut i64| std::mem::replace(counter, *counter + 1);
+        let sequence = self.sequences.entry(room.clone()).or_default();
         *sequence += 1;
         Event {
-            partition,
-            offset: *offset - 1,
-            provider: if number % 2 == 0 { Kind::Yunxin } else { Kind::Easemob },
-            owed: Owed { room: room.to_string(), sequence: *sequence - 1 },
-            high: rng.u32(0..10) == 0,
+            partition: i32::try_from(partition).expect("a few"),
+            offset: next(&mut self.offsets[partition]),
+            provider: if number.is_multiple_of(2) { Kind::Yunxin } else { Kind::Easemob },
+            owed: Owed { room, sequence: *sequence },
+            high,
         }
-    };
-    (0..count).map(|_| event()).collect()
+    }
 }
 
 /// What the rooms of one provider are owed.
@@ -75,18 +88,40 @@ pub fn owed(events: &[Event], provider: Kind) -> BTreeSet<Owed> {
     events.iter().filter(|event| event.provider == provider).map(|event| event.owed.clone()).collect()
 }
 
-/// Produces in a thread of its own, in order, and never far ahead of the providers. Join it before
-/// the end is looked for.
-pub fn produce(feed: Feed, events: Vec<Event>, providers: &Providers) -> JoinHandle<()> {
-    let counters = providers.counters();
-    thread::spawn(move || {
-        let mut produced = 0;
-        for chunk in events.chunks(CHUNK) {
-            ask_until("daemons to catch up with the producer", STUCK, || {
-                (produced < counters.accepted() + AHEAD).then_some(())
-            });
-            feed.produce(chunk);
-            produced += chunk.len() as u64;
-        }
-    })
+/// A thread that produces until it is told to stop.
+pub struct Producer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Event>>,
+}
+
+impl Producer {
+    /// Produces in order, and never far ahead of the providers.
+    pub fn start(feed: Feed, mut script: Script, providers: &Providers) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let counters = providers.counters();
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut produced = Vec::new();
+            loop {
+                let is_behind = || (produced.len() as u64) < counters.accepted() + AHEAD;
+                let goes_on = ask_until("daemons to catch up with the producer", STUCK, || {
+                    if stopped.load(Ordering::Relaxed) { Some(false) } else { is_behind().then_some(true) }
+                });
+                if !goes_on {
+                    return produced;
+                }
+                let chunk: Vec<Event> = (0..CHUNK).map(|_| script.event()).collect();
+                feed.produce(&chunk);
+                produced.extend(chunk);
+            }
+        });
+        Self { stop, thread }
+    }
+
+    /// Stops, and tells all that was produced.
+    #[track_caller]
+    pub fn finish(self) -> Vec<Event> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the producer gets rid of its events")
+    }
 }

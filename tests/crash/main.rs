@@ -25,6 +25,9 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 }
 
 /// The seed of a test: its own, or the one that somebody asks for.
-fn seed(own: u64) -> u64 {
-    number("CRASH_SEED", own)
+#[expect(clippy::print_stderr, reason = "a failure can be had again with the seed it tells")]
+fn seed(name: &str, own: u64) -> u64 {
+    let seed = number("CRASH_SEED", own);
+    eprintln!("{name}: CRASH_SEED={seed}");
+    seed
 }
