@@ -1,7 +1,7 @@
 //! The verdict on a run: what the simulators logged, beside what was produced and when daemons were
 //! killed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::bed::{CALLS_PER_SECOND, Providers, ROOM_PER_SECOND};
@@ -132,10 +132,15 @@ pub fn assert_few(name: &str, repeats: &[Repeats]) {
     }
 }
 
-/// Tells how much was posted again where no process ended.
+/// Tells how much was posted again where no process ended: at most the calls that were away each of
+/// the `outages` times when the daemon lost what it read.
 #[expect(clippy::print_stderr, reason = "how much is posted again is a figure worth seeing")]
-pub fn tell_repeats(name: &str, events: &[Event], logs: &[Vec<Entry>; 2]) {
+#[track_caller]
+pub fn assert_few_in_outages(name: &str, events: &[Event], logs: &[Vec<Entry>; 2], outages: usize) {
+    let rooms: BTreeSet<_> = events.iter().map(|event| (event.room(), event.high)).collect();
     let accepted: usize =
         logs.iter().flatten().filter(|entry| entry.accepted && entry.room.is_some()).count();
-    eprintln!("{name}: {} posted again of {}", accepted - events.len(), events.len());
+    let repeats = accepted - events.len();
+    eprintln!("{name}: {repeats} posted again of {}", events.len());
+    assert!(repeats <= outages * rooms.len(), "{name}: {repeats} posted again in {outages} outages");
 }
