@@ -78,13 +78,12 @@ pub fn assert_all_but_marks(events: &[Event], providers: &Providers) -> ([Vec<En
     (logs, unmarked)
 }
 
-/// What a group had committed when a process ended, by partition: none of it may be posted after.
+/// What a group has committed: offset and metadata, by partition.
+pub type Committed = BTreeMap<i32, (i64, String)>;
+
+/// What a group had committed when a process ended: none of it may be posted after.
 #[track_caller]
-pub fn assert_commits_hold(
-    events: &[Event],
-    logs: &[Vec<Entry>; 2],
-    ends: &[(Moment, BTreeMap<i32, (i64, String)>)],
-) {
+pub fn assert_commits_hold(events: &[Event], logs: &[Vec<Entry>; 2], ends: &[(Moment, Committed)]) {
     let places: BTreeMap<&Owed, &Event> = events.iter().map(|event| (&event.owed, event)).collect();
     for (provider, entries) in logs.iter().enumerate() {
         for entry in entries {
