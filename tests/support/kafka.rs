@@ -88,6 +88,11 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The same broker for another thread, which cannot kill it.
+    pub fn without_process(&self) -> Self {
+        Self { port: self.port, private: None }
+    }
+
     /// kill -9 of a private broker.
     pub fn kill(&mut self) {
         self.private.as_mut().expect("the shared broker stays").process.kill();

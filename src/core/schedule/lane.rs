@@ -81,6 +81,11 @@ impl Lanes {
         u32_key(key)
     }
 
+    /// Every message may have been sent.
+    pub fn mark_all_maybe_sent(&mut self) {
+        self.jobs.iter_mut().for_each(|(_, job)| job.maybe_sent = true);
+    }
+
     /// A job.
     pub fn job(&self, key: u32) -> &Job {
         &self.jobs[key as usize]

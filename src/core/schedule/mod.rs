@@ -283,6 +283,12 @@ impl Scheduler {
         self.stopped = true;
     }
 
+    /// The process stood still for longer than others wait for it: whatever is held may have been
+    /// sent by them, and its next try says so. Walks all messages.
+    pub fn handle_frozen(&mut self) {
+        self.lanes.mark_all_maybe_sent();
+    }
+
     /// After [`Scheduler::stop`]: whether nothing is on its way any more.
     pub fn is_idle(&self) -> bool {
         self.attempts.is_empty() && self.burials.is_empty() && self.effects.is_empty()
