@@ -46,6 +46,8 @@ pub struct Part {
     pub delivered: u64,
     /// Of those, seen by members exactly once.
     pub seen_once: u64,
+    /// Of those, seen by members more than once.
+    pub seen_twice: u64,
     /// Accepted messages that came again.
     pub repeated: u64,
     /// The shortest time that the quota allows for the burst, over the time it took; percent.
@@ -81,11 +83,8 @@ pub struct Account {
 
 /// Draws the account.
 pub fn draw(evidence: &Evidence<'_>) -> Account {
-    let mut account = Account {
-        events: evidence.events.len() as u64,
-        committed: evidence.committed,
-        ..Account::default()
-    };
+    let mut account =
+        Account { events: evidence.events.len() as u64, committed: evidence.committed, ..Account::default() };
     let mut seen: BTreeMap<(usize, String), u32> = BTreeMap::new();
     let mut accepted = BTreeSet::new();
     for service in Service::ALL {
@@ -114,10 +113,9 @@ pub fn draw(evidence: &Evidence<'_>) -> Account {
         }
     }
     if account.committed != account.events {
-        account.wrong.push(format!(
-            "{} offsets are committed, of {} events",
-            account.committed, account.events
-        ));
+        account
+            .wrong
+            .push(format!("{} offsets are committed, of {} events", account.committed, account.events));
     }
     account
 }
@@ -216,6 +214,7 @@ impl Account {
         part.delivered += u64::from(reached);
         let times = seen.get(&key).copied().unwrap_or(0);
         part.seen_once += u64::from(times == 1);
+        part.seen_twice += u64::from(times > 1);
         if !reached {
             self.wrong.push(format!("{} ({}) never reached room {room:?}", tag(number), event.what));
         } else if times != 1 {
@@ -228,28 +227,29 @@ impl Account {
         let [easemob, yunxin] = &self.parts;
         let count = |of: fn(&Part) -> u64| [of(easemob) + of(yunxin), of(easemob), of(yunxin)].map(number);
         let percent = |part: &Part| part.quota_used.map_or("-".to_owned(), |used| format!("{used:.0} %"));
+        let twice = easemob.seen_twice + yunxin.seen_twice;
         let rows = [
             ("messages due", count(|part| part.due), ""),
             ("delivered", count(|part| part.delivered), ""),
             ("seen once by members", count(|part| part.seen_once), ""),
-            ("sent again, and dropped", count(|part| part.repeated), "seen by nobody twice"),
+            ("sent again", count(|part| part.repeated), &*format!("seen twice: {twice}")),
             ("quota used in the burst", [String::new(), percent(easemob), percent(yunxin)], ""),
             ("refused for quota", count(|part| part.refused), ""),
             ("order violations", count(|part| part.disorder), ""),
         ];
-        let mut text = format!("  {:<26}{:>8}{:>10}{:>10}\n", "", "all", "Easemob", "Yunxin");
-        text += &format!("  {:<26}{:>8}\n", "events produced", number(self.events));
+        let mut text = format!("  {:<24}{:>8}{:>10}{:>10}\n", "", "all", "Easemob", "Yunxin");
+        text += &format!("  {:<24}{:>8}\n", "events produced", number(self.events));
         for (name, [all, easemob, yunxin], note) in rows {
-            let line = format!("  {name:<26}{all:>8}{easemob:>10}{yunxin:>10}  {note}");
+            let line = format!("  {name:<24}{all:>8}{easemob:>10}{yunxin:>10}  {note}");
             text += line.trim_end();
             text.push('\n');
         }
         let classes: Vec<String> =
             self.letters.iter().map(|(class, count)| format!("{class} {count}")).collect();
         let letters: u64 = self.letters.values().sum();
-        text += &format!("  {:<26}{:>8}  {}\n", "dead letters", number(letters), classes.join(", "));
-        text += &format!("  {:<26}{:>8}\n", "dropped by a rule", number(self.dropped));
-        text += &format!("  {:<26}{:>8}\n\n", "offsets committed", number(self.committed));
+        text += &format!("  {:<24}{:>8}  {}\n", "dead letters", number(letters), classes.join(", "));
+        text += &format!("  {:<24}{:>8}\n", "dropped by a rule", number(self.dropped));
+        text += &format!("  {:<24}{:>8}\n\n", "offsets committed", number(self.committed));
         text += &wrapped(
             &format!(
                 "Brought about by the demo and not counted above: the other service's burst of {} calls, {} of them refused; {} of roomcast's own that met the ban before it could know; {} to a room that is not there.",
@@ -259,7 +259,12 @@ impl Account {
         );
         text.push_str("\n\n");
         match self.wrong.as_slice() {
-            [] => text += &wrapped("It adds up: every event was delivered in its order, became a dead letter, or was dropped by a rule.", 2),
+            [] => {
+                text += &wrapped(
+                    "It adds up: every event was delivered in its order, became a dead letter, or was dropped by a rule.",
+                    2,
+                )
+            }
             wrong => {
                 text += &wrapped("IT DOES NOT ADD UP:", 2);
                 for line in wrong.iter().take(TOLD) {
@@ -283,7 +288,8 @@ impl Account {
                 "messages_due": part.due,
                 "delivered": part.delivered,
                 "seen_once": part.seen_once,
-                "repeated_and_dropped": part.repeated,
+                "seen_twice": part.seen_twice,
+                "sent_again": part.repeated,
                 "quota_used_percent": part.quota_used,
                 "refused_for_quota": part.refused,
                 "order_violations": part.disorder,
@@ -328,4 +334,112 @@ pub fn number(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::Priority;
+    use crate::core::time::Wall;
+
+    const ROOM: &str = "1001";
+
+    fn event(due: Due) -> Event {
+        Event { what: "gift.sent", due, from: ("live.events", 0), at: Mono(0), burst: true }
+    }
+
+    fn due() -> Event {
+        event(Due::Delivered(Service::Easemob, vec![ROOM.to_owned()]))
+    }
+
+    fn entry(number: usize, at_ms: u64) -> Entry {
+        Entry {
+            seq: 0,
+            call: 0,
+            at: Mono(at_ms * 1_000_000),
+            wall: Wall(0),
+            path: Endpoint::Room,
+            room: Some(ROOM.into()),
+            id: None,
+            resend: false,
+            priority: Priority::Normal,
+            hash: 0,
+            content: tag(number).into(),
+            status: 200,
+            code: 200,
+            reason: "accepted",
+            accepted: true,
+            downgraded: false,
+            repeat: None,
+            order: Some(1),
+            unseen: None,
+            fault: None,
+        }
+    }
+
+    fn drawn(events: &[Event], log: &[Entry], letters: &[Letter]) -> Account {
+        let committed = events.len() as u64;
+        draw(&Evidence { events, logs: [log, &[]], letters, committed, foreign_at: None })
+    }
+
+    #[test]
+    fn a_clean_run_adds_up() {
+        let events = [due(), due(), event(Due::Letter("garbled")), event(Due::Dropped)];
+        let letter = Letter { event: 2, class: "garbled".into(), error: String::new() };
+        let account = drawn(&events, &[entry(0, 0), entry(1, 5)], &[letter]);
+        assert_eq!(account.wrong, Vec::<String>::new());
+        assert_eq!((account.parts[0].delivered, account.parts[0].seen_once, account.dropped), (2, 2, 1));
+        assert!(account.text().contains("It adds up"), "{}", account.text());
+    }
+
+    #[test]
+    fn whatever_is_amiss_is_told() {
+        let events = [due(), due(), event(Due::Letter("garbled")), event(Due::Dropped)];
+        let letter = |event, class: &str| Letter { event, class: class.into(), error: String::new() };
+        let good = [letter(2, "garbled")];
+        let unseen = Entry { order: None, ..entry(1, 5) };
+        let refused = Entry { accepted: false, status: 429, code: 429, reason: "limit", ..entry(1, 3) };
+        let foreign = Entry { content: "whose?".into(), ..entry(0, 9) };
+        let elsewhere = Entry { room: Some("7".into()), ..entry(0, 9) };
+        let (first, second) = (entry(0, 0), entry(1, 5));
+        for (log, letters, part) in [
+            (vec![first.clone()], good.to_vec(), "never reached"),
+            (vec![second.clone(), first.clone()], good.to_vec(), "out of order"),
+            (vec![first.clone(), second.clone(), second.clone()], good.to_vec(), "seen 2 times"),
+            (vec![first.clone(), unseen], good.to_vec(), "seen 0 times"),
+            (vec![first.clone(), refused, second.clone()], good.to_vec(), "refused a call"),
+            (vec![first.clone(), second.clone(), foreign], good.to_vec(), "nobody produced"),
+            (vec![first.clone(), second.clone(), elsewhere], good.to_vec(), "unasked"),
+            (vec![first.clone(), second.clone(), entry(3, 9)], good.to_vec(), "unasked"),
+            (vec![first.clone(), second.clone()], vec![], "class garbled was due"),
+            (vec![first.clone(), second.clone()], vec![letter(2, "mapping")], "class garbled was due"),
+            (vec![first, second], vec![letter(2, "garbled"), letter(0, "rejected")], "became a dead letter"),
+        ] {
+            let account = drawn(&events, &log, &letters);
+            assert!(account.wrong.iter().any(|wrong| wrong.contains(part)), "{part}: {:?}", account.wrong);
+            assert!(account.text().contains("DOES NOT ADD UP"), "{part}");
+        }
+        let half = Evidence {
+            events: &[due()],
+            logs: [&[entry(0, 0)], &[]],
+            letters: &[],
+            committed: 0,
+            foreign_at: None,
+        };
+        assert!(draw(&half).wrong[0].contains("0 offsets are committed, of 1"));
+    }
+
+    #[test]
+    fn a_quota_is_used_whole_by_whoever_takes_no_longer_than_it_makes_him() {
+        let at = |ms: &[u64]| ms.iter().map(|ms| Mono(ms * 1_000_000)).collect::<Vec<_>>();
+        assert_eq!(used(&at(&[0, 0, 1_000, 1_000]), 2), Some(100.0));
+        assert_eq!(used(&at(&[0, 0, 1_500, 2_000]), 2), Some(50.0));
+        assert_eq!(used(&at(&[0, 5]), 2), None, "no quota holds two back");
+        assert_eq!(used(&[], 2), None);
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
+    }
 }

@@ -15,6 +15,7 @@ mod stage;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use self::account::Account;
 use self::play::Play;
 use self::screen::Screen;
 use self::stage::Stage;
@@ -70,16 +71,7 @@ pub fn main(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
         begun.map_err(|error| Error::Usage(format!("{error:#}")))?;
     }
     let runtime = super::runtime()?;
-    let code = runtime.block_on(async {
-        tokio::select! {
-            code = perform(args) => code,
-            stop = simulate::stop_signal() => {
-                stop?;
-                output::complain("\nstopped before its end\n");
-                Ok(ExitCode::FAILURE)
-            }
-        }
-    });
+    let code = runtime.block_on(perform(args));
     runtime.shutdown_timeout(run::LINGER);
     Ok(code?)
 }
@@ -93,8 +85,18 @@ async fn perform(args: &Args) -> anyhow::Result<ExitCode> {
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let stage = Stage::build().await?;
     let mut play = Play::new(stage, Screen::new(aside, terminal, colour));
-    script::perform(&mut play).await?;
-    let account = play.account().await?;
+    let told = tokio::select! {
+        account = tell(&mut play) => Some(account?),
+        stop = simulate::stop_signal() => {
+            stop?;
+            None
+        }
+    };
+    let Some(account) = told else {
+        play.break_off()?;
+        play.end().await;
+        return Ok(ExitCode::FAILURE);
+    };
     match args.format {
         Format::Table => output::print(&account.text())?,
         Format::Json => output::print(&format!("{:#}\n", account.json()))?,
@@ -104,4 +106,10 @@ async fn perform(args: &Args) -> anyhow::Result<ExitCode> {
     }
     play.end().await;
     Ok(if account.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The story, and its account.
+async fn tell(play: &mut Play) -> anyhow::Result<Account> {
+    script::perform(play).await?;
+    play.account().await
 }

@@ -11,17 +11,19 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::account::{self, Account, Evidence};
 use super::ledger::{self, Due, Event, Ledger, News, Service, tag};
-use super::screen::{Screen, Tone, wrapped};
+use super::screen::{INDENT, Screen, Tone, wrapped};
+use super::simulate;
 use super::stage::{Produced, Stage, partition};
-use super::{output, simulate};
-use crate::core::schedule::status::{GateState, PathSnapshot};
+use crate::core::schedule::status::{GateCause, GateState, PathSnapshot, Snapshot};
 use crate::core::time::Mono;
 use crate::simulator::{Entry, Filter, Rule, Simulator};
 
 /// How often the logs are read and the moving line is drawn: often enough to look alive.
 const LOOK: Duration = Duration::from_millis(40);
 /// How often a line about what is under way is left in a log file.
-const REMIND: Duration = Duration::from_millis(2_500);
+const REMIND: Duration = Duration::from_millis(2_000);
+/// From so many events under way on, such lines are left.
+const MANY: u64 = 20;
 
 /// An event to be produced.
 #[derive(Clone, Debug)]
@@ -54,6 +56,7 @@ pub struct Play {
     ledger: Ledger,
     /// The next entry of each log.
     next: [u64; 2],
+    /// Which gates were told to be closed.
     gates: [bool; 2],
     reminded: Instant,
     /// When the other service began its burst.
@@ -85,8 +88,9 @@ impl Play {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn say(&mut self, text: &str) -> anyhow::Result<()> {
-        self.screen.line(&wrapped(text, 5))
+    pub fn remark(&mut self, tone: Tone, text: &str) -> anyhow::Result<()> {
+        let text = self.screen.paint(tone, &wrapped(text, INDENT));
+        self.screen.line(&text)
     }
 
     /// Text before the first scene.
@@ -105,8 +109,8 @@ impl Play {
     /// When it cannot be written.
     pub fn scene(&mut self, title: &str) -> anyhow::Result<()> {
         self.scenes += 1;
-        let text = wrapped(&format!("{}  {title}", self.scenes), 1);
-        let text = self.screen.paint(Tone::Strong, &text.replacen('\n', "\n   ", 1));
+        let text = format!("{}. {}", self.scenes, wrapped(title, INDENT).trim_start());
+        let text = self.screen.paint(Tone::Strong, &text);
         self.screen.line(&format!("\n{text}"))
     }
 
@@ -155,7 +159,7 @@ impl Play {
                 burst,
             });
             if draft.due == Due::Dropped {
-                let rest = "no route wants it: a rule drops and counts it";
+                let rest = "a rule of the config drops and counts it";
                 let number = self.ledger.events().len() - 1;
                 self.screen.row(Tone::Quiet, "dropped", draft.what, &ledger::tag(number), rest)?;
             }
@@ -163,26 +167,28 @@ impl Play {
         self.stage.produce(&records).await
     }
 
-    /// Tells what happens until all that was produced is done; says so when it takes longer.
+    /// Tells what happens until all that was produced is done; says so when it takes longer,
+    /// and whether it was done.
     ///
     /// # Errors
     /// When nothing can be written.
-    pub async fn settle(&mut self, limit: Duration) -> anyhow::Result<()> {
+    pub async fn settle(&mut self, limit: Duration) -> anyhow::Result<bool> {
         self.until(limit, |ledger| ledger.open() == 0).await
     }
 
-    /// Tells what happens until something is true of the ledger; says so when it takes longer.
+    /// Tells what happens until something is true of the ledger; says so when it takes longer,
+    /// and whether it was done.
     ///
     /// # Errors
     /// When nothing can be written.
-    pub async fn until(&mut self, limit: Duration, done: impl Fn(&Ledger) -> bool) -> anyhow::Result<()> {
-        if self.watch(limit, done).await? {
-            return Ok(());
+    pub async fn until(&mut self, limit: Duration, done: impl Fn(&Ledger) -> bool) -> anyhow::Result<bool> {
+        let done = self.watch(limit, done).await?;
+        if !done {
+            let open = self.ledger.open();
+            let text = format!("not done after {} s: {open} events wait", limit.as_secs());
+            self.remark(Tone::Bad, &text)?;
         }
-        let open = self.ledger.open();
-        let text = format!("     not done after {} s: {open} events wait", limit.as_secs());
-        let text = self.screen.paint(Tone::Bad, &text);
-        self.screen.line(&text)
+        Ok(done)
     }
 
     /// Tells what happens for so long at most; true when it was done before.
@@ -195,8 +201,11 @@ impl Play {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             look.tick().await;
+            // A gate opens before what then flows, and closes after what closed it.
+            let report = self.stage.handle.report().await;
+            report.iter().try_for_each(|report| self.openings(&report.snapshot))?;
             self.listen()?;
-            self.gates().await?;
+            report.iter().try_for_each(|report| self.closings(&report.snapshot))?;
             if done(&self.ledger) {
                 self.screen.status("")?;
                 return Ok(true);
@@ -222,8 +231,9 @@ impl Play {
         }
         while let Ok(letter) = self.stage.letters.try_recv() {
             let what = self.ledger.events().get(letter.event).map_or("?", |event| event.what);
-            let rest = format!("{}: {}", letter.class, letter.error);
-            self.screen.row(Tone::Odd, "dead letter", what, &tag(letter.event), &rest)?;
+            self.screen.row(Tone::Odd, "dead letter", what, &tag(letter.event), &letter.class)?;
+            let why = self.screen.paint(Tone::Quiet, &wrapped(&letter.error, INDENT + 12));
+            self.screen.line(&why)?;
             self.ledger.buried(letter);
         }
         Ok(())
@@ -243,47 +253,48 @@ impl Play {
         let name = service.name();
         let after = entry.at.since(event.at);
         let after = match after.as_millis() {
-            ms @ 0..1_000 => format!("after {ms} ms"),
-            _ => format!("after {:.1} s", after.as_secs_f64()),
+            ms @ 0..1_000 => format!("{ms} ms"),
+            _ => format!("{:.1} s", after.as_secs_f64()),
         };
         let (tone, fate, rest) = match news {
             News::Delivered(_) => (Tone::Good, "delivered", format!("{name} {rooms}, {after}")),
-            News::AnswerLost(_) => (Tone::Odd, "no answer", format!("{name} took it; its answer got lost")),
-            News::Again(_, true) => {
-                (Tone::Good, "sent again", "with resendFlag=1: dropped, seen once".to_owned())
-            }
+            News::AnswerLost(_) => (Tone::Odd, "no answer", format!("{name} took it, its answer got lost")),
+            News::Again(_, true) => (Tone::Good, "sent again", format!("resendFlag=1: {name} drops it")),
             News::Again(_, false) => {
-                (Tone::Good, "sent again", "same roomcast_id: clients show it once".to_owned())
+                (Tone::Good, "sent again", "same roomcast_id: clients drop it".to_owned())
             }
         };
         let what = event.what;
         self.screen.row(tone, fate, what, &tag(number), &rest)
     }
 
-    /// What waits and why, as the daemon tells it: gates in lines that stay, the rest in the moving one.
-    async fn gates(&mut self) -> anyhow::Result<()> {
-        let Some(report) = self.stage.handle.report().await else { return Ok(()) };
+    /// Accounts that accept calls again, as the daemon tells it.
+    fn openings(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        for service in Service::ALL {
+            let gate = &snapshot.accounts[service as usize][0].gate;
+            if *gate == GateState::Open && std::mem::take(&mut self.gates[service as usize]) {
+                self.remark(Tone::Good, &format!("{}: accepts calls again", service.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Accounts that take no calls any more, and what waits where and why, as the daemon tells it.
+    fn closings(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let mut parts = Vec::new();
         for service in Service::ALL {
-            let path = &report.snapshot.accounts[service as usize][0];
-            let was = std::mem::replace(&mut self.gates[service as usize], is_shut(&path.gate));
-            match (&path.gate, was) {
-                (GateState::Closed { cause, text, reopens_in }, false) => {
-                    let line = format!(
-                        "{} closed: {} ({text}). Nothing is sent there; a probe in {:.1} s",
-                        service.name(),
-                        cause.word(),
-                        reopens_in.as_secs_f64()
-                    );
-                    let line = self.screen.paint(Tone::Odd, &wrapped(&line, 5));
-                    self.screen.line(&line)?;
-                }
-                (GateState::Open, true) => {
-                    let line = format!("     {} open again: the probe was accepted", service.name());
-                    let line = self.screen.paint(Tone::Good, &line);
-                    self.screen.line(&line)?;
-                }
-                _ => {}
+            let path = &snapshot.accounts[service as usize][0];
+            if let GateState::Closed { cause, text, reopens_in } = &path.gate
+                && !std::mem::replace(&mut self.gates[service as usize], true)
+            {
+                let why = match cause {
+                    GateCause::Ban => format!("banned ({text})"),
+                    GateCause::Outage => "no answers".to_owned(),
+                    GateCause::Refused | GateCause::DayQuota => text.clone(),
+                };
+                let (name, wait) = (service.name(), reopens_in.as_secs_f64());
+                let line = format!("{name}: {why}. Its messages wait; one call probes in {wait:.1} s");
+                self.remark(Tone::Odd, &line)?;
             }
             parts.extend(waiting(service, path));
         }
@@ -292,17 +303,16 @@ impl Play {
         let text = match parts.is_empty() {
             true => String::new(),
             false => format!(
-                "     {} of {} events done; waiting: {}",
+                "   {} of {} events done; waiting: {}",
                 account::number(events - open),
                 account::number(events),
                 parts.join(", ")
             ),
         };
         self.screen.status(&text)?;
-        if open >= 20 && self.reminded.elapsed() >= REMIND {
+        if open >= MANY && !parts.is_empty() && self.reminded.elapsed() >= REMIND {
             self.reminded = Instant::now();
-            let text = self.screen.paint(Tone::Quiet, &text);
-            self.screen.line(&text)?;
+            self.remark(Tone::Quiet, &text)?;
         }
         Ok(())
     }
@@ -354,28 +364,34 @@ impl Play {
         let [easemob, yunxin] = stage.simulators.each_ref().map(|simulator| simulator.base_url());
         let file = stage.file.path().display();
         let token = stage.token_file.as_ref().map_or("-".to_owned(), |path| path.display().to_string());
-        output::complain(&format!(
+        let text = format!(
             "\n  Everything goes on running, until Ctrl-C:\n\n    \
              broker   {}   topics live.events, match.events, events.dlq\n    \
              admin    http://{}   /metrics /readyz /api/status; token in {token}\n    \
              easemob  {easemob}/_sim/log   and /_sim/stats, /_sim/faults\n    \
              yunxin   {yunxin}/_sim/log\n    \
              config   {file}\n\n    \
-             roomcast send -c {file} --account match --room 2001 --text hello\n",
+             roomcast send -c {file} --account match --room 2001 --text hello",
             stage.broker(),
             stage.admin,
-        ));
+        );
+        self.screen.line(&text)?;
         simulate::stop_signal().await
+    }
+
+    /// Ends the moving line, when the story breaks off.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn break_off(&mut self) -> anyhow::Result<()> {
+        self.screen.status("")?;
+        self.screen.line("stopped before its end")
     }
 
     /// Stops the daemon in an orderly way, and everything with it.
     pub async fn end(self) {
         self.stage.stop().await;
     }
-}
-
-fn is_shut(gate: &GateState) -> bool {
-    matches!(gate, GateState::Closed { .. } | GateState::Probing { .. })
 }
 
 /// What waits at a service, in a few words.

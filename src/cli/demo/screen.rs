@@ -7,6 +7,8 @@ use super::output;
 
 /// The widest line.
 const WIDTH: usize = 80;
+/// Where lines of a scene begin.
+pub const INDENT: usize = 3;
 
 /// How a word looks on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +79,9 @@ impl Screen {
     /// When it cannot be written.
     pub fn row(&mut self, tone: Tone, fate: &str, what: &str, tag: &str, rest: &str) -> anyhow::Result<()> {
         let head = self.paint(tone, &format!("{fate:<12}"));
-        let room = WIDTH - (5 + 12 + 15 + 10);
-        let text = format!("     {head}{what:<15}{} {}", self.paint(Tone::Quiet, tag), cut(rest, room));
-        self.line(&text)
+        let room = WIDTH - (INDENT + 12 + 15 + 10);
+        let (tag, rest) = (self.paint(Tone::Quiet, tag), cut(rest, room));
+        self.line(&format!("{:INDENT$}{head}{what:<15}{tag}  {rest}", ""))
     }
 
     /// The line below all others, on a terminal; empty: none.

@@ -1,17 +1,20 @@
 //! What happens in the demo, scene by scene. `play` makes it happen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
 use super::account::UNKNOWN_ROOM;
 use super::ledger::{Due, Ledger, Service};
 use super::play::{Body, Draft, Play};
+use super::screen::Tone;
 use super::stage::TOPICS;
 use crate::simulator::{Effect, Endpoint, Rule};
 
 /// Between two events that are to be followed with the eye.
 const PACE: Duration = Duration::from_millis(220);
+/// How long a new daemon takes all quota slots for used, and a little more.
+const START: Duration = Duration::from_millis(1_400);
 /// So many events of the burst go to Easemob: eight seconds' worth of its quota.
 const BURST_EASEMOB: usize = 160;
 /// And to Yunxin.
@@ -30,17 +33,18 @@ pub async fn perform(play: &mut Play) -> anyhow::Result<()> {
     play.title(
         "roomcast demo",
         &format!(
-            "Kafka (embedded, {broker}) → roomcast → Easemob (20 calls/s) and Yunxin (100 calls/s), both simulated with the limits of their pages. Nothing leaves this machine. What became of an event is read from the simulators' logs."
+            "Kafka (embedded, {broker}) → roomcast → Easemob (20 calls/s) and Yunxin (100 calls/s), both simulated with the limits of their pages. Nothing leaves this machine. What became of an event is read from the simulators' logs; times count from when it was written to Kafka until its provider took it."
         ),
     )?;
+    // At its start the daemon sends nothing: one before it may just have used the quota.
+    play.watch(START, |_| false).await?;
     opening(play).await?;
     poison(play).await?;
     burst(play).await?;
     lost_answers(play).await?;
     ban(play).await?;
     outage(play).await?;
-    play.scene("The account: what was produced, against what the simulators hold")?;
-    play.say("")
+    play.scene("The account: what was produced, against what the simulators hold")
 }
 
 async fn opening(play: &mut Play) -> anyhow::Result<()> {
@@ -61,7 +65,8 @@ async fn opening(play: &mut Play) -> anyhow::Result<()> {
         live("room.closed", "1003", json!({ "reason": "the host left" })),
     ];
     play.feed(&drafts, PACE).await?;
-    play.settle(Duration::from_secs(8)).await
+    play.settle(Duration::from_secs(8)).await?;
+    Ok(())
 }
 
 async fn poison(play: &mut Play) -> anyhow::Result<()> {
@@ -69,7 +74,12 @@ async fn poison(play: &mut Play) -> anyhow::Result<()> {
     let long = json!({ "user": "Bo", "text": "la ".repeat(2_000) });
     let letter = |class| Due::Letter(class);
     let drafts = [
-        Draft { body: Body::Raw("{\"gift\": rocket"), what: "not JSON", due: letter("garbled"), ..gift("1001") },
+        Draft {
+            body: Body::Raw("{\"gift\": rocket"),
+            what: "not JSON",
+            due: letter("garbled"),
+            ..gift("1001")
+        },
         gift("1001"),
         Draft {
             body: Body::Event("gift.sent", json!("rocket")),
@@ -84,12 +94,13 @@ async fn poison(play: &mut Play) -> anyhow::Result<()> {
         state("2001", "second half"),
     ];
     play.feed(&drafts, PACE).await?;
-    play.settle(Duration::from_secs(8)).await
+    play.settle(Duration::from_secs(8)).await?;
+    Ok(())
 }
 
 async fn burst(play: &mut Play) -> anyhow::Result<()> {
     play.scene(&format!(
-        "A burst: {BURST_EASEMOB} chat lines for Easemob and {BURST_YUNXIN} likes for Yunxin at once. They are sent just below the quotas, and not one is refused"
+        "A burst: {BURST_EASEMOB} chat lines for Easemob and {BURST_YUNXIN} likes for Yunxin at once. They are sent as fast as the quotas allow, and none may be refused"
     ))?;
     // A second of silence, so that no earlier call stands in the burst's first window.
     play.watch(Duration::from_millis(1_100), |_| false).await?;
@@ -103,17 +114,22 @@ async fn burst(play: &mut Play) -> anyhow::Result<()> {
     });
     let drafts: Vec<Draft> = chat.chain(likes).collect();
     play.produce(&drafts, true).await?;
-    play.settle(Duration::from_secs(16)).await?;
-    play.say(&format!("all {} delivered", drafts.len()))
+    let begun = Instant::now();
+    if play.settle(Duration::from_secs(16)).await? {
+        let text = format!("all {} delivered in {:.1} s", drafts.len(), begun.elapsed().as_secs_f64());
+        play.remark(Tone::Good, &text)?;
+    }
+    Ok(())
 }
 
 async fn lost_answers(play: &mut Play) -> anyhow::Result<()> {
-    play.scene("Yunxin accepts two messages, but its answers get lost: were they posted?")?;
+    play.scene("Yunxin accepts two messages, but the answers get lost: were they posted? They go again, marked, and Yunxin knows them")?;
     play.fault(Service::Yunxin, Rule::new(Effect::DropAfter).on(&[Endpoint::Room]).count(2))?;
     let again = 2;
     play.produce(&[state("2003", "corner"), state("2004", "corner")], false).await?;
     let repeats = |ledger: &Ledger| ledger.repeats() >= again && ledger.open() == 0;
-    play.until(Duration::from_secs(8), repeats).await
+    play.until(Duration::from_secs(8), repeats).await?;
+    Ok(())
 }
 
 async fn ban(play: &mut Play) -> anyhow::Result<()> {
@@ -126,7 +142,8 @@ async fn ban(play: &mut Play) -> anyhow::Result<()> {
         let drafts = [state(&room, &format!("minute {minute}")), gift("1001")];
         play.feed(&drafts, PACE * 2).await?;
     }
-    play.settle(Duration::from_secs(18)).await
+    play.settle(Duration::from_secs(18)).await?;
+    Ok(())
 }
 
 async fn outage(play: &mut Play) -> anyhow::Result<()> {
@@ -135,7 +152,8 @@ async fn outage(play: &mut Play) -> anyhow::Result<()> {
     for _ in 0..3 {
         play.feed(&[gift("1001"), gift("1002"), state("2001", "minute 90")], PACE).await?;
     }
-    play.settle(Duration::from_secs(12)).await
+    play.settle(Duration::from_secs(12)).await?;
+    Ok(())
 }
 
 fn draft(topic: &'static str, of: &'static str, key: &str, data: Json, due: Due) -> Draft {

@@ -148,14 +148,20 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Waits until the daemon reads from every partition.
     async fn joined(&self) -> anyhow::Result<()> {
+        let all = TOPICS.len() * usize::try_from(PARTITIONS).unwrap_or_default();
         let mut look = tokio::time::interval(Duration::from_millis(20));
         let ready = async {
-            while !self.handle.is_ready() {
+            loop {
                 look.tick().await;
+                let report = self.handle.report().await.context("the daemon has ended")?;
+                if report.sources.iter().any(|source| source.partitions.len() == all) {
+                    return Ok(());
+                }
             }
         };
-        tokio::time::timeout(PATIENCE, ready).await.context("the daemon did not join its group")
+        tokio::time::timeout(PATIENCE, ready).await.context("the daemon did not join its group")?
     }
 
     /// The broker's address.
@@ -282,10 +288,7 @@ fn producer(broker: &str) -> anyhow::Result<FutureProducer> {
 }
 
 /// Reads the dead-letter topic from its beginning, in a thread, until told to stop.
-fn read_letters(
-    broker: &str,
-    reading: Arc<AtomicBool>,
-) -> anyhow::Result<mpsc::UnboundedReceiver<Letter>> {
+fn read_letters(broker: &str, reading: Arc<AtomicBool>) -> anyhow::Result<mpsc::UnboundedReceiver<Letter>> {
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", broker).set("group.id", "demo-letters");
     settings.set("enable.auto.commit", "false").set("fetch.wait.max.ms", "50");
