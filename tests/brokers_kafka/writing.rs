@@ -82,7 +82,8 @@ async fn the_embedded_broker_takes_letters_and_rows_at_once() {
     })
     .await
     .expect("it makes topics by itself, and nobody waits for that");
-    (letter.unwrap(), row.unwrap());
+    letter.unwrap();
+    row.unwrap();
     assert_eq!(source.started.table.load().await.unwrap(), [("key".to_owned(), Bytes::from_static(b"row"))]);
     assert_eq!(bed.read_all("events.dlq")[0].payload(), Some(&b"v"[..]));
     source.stop().await;

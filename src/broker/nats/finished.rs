@@ -45,6 +45,12 @@ impl Finished {
         self.published.contains_key(&sequence)
     }
 
+    /// Those above a sequence, with when each was published.
+    pub fn above(&self, floor: u64) -> impl DoubleEndedIterator<Item = (u64, i64)> {
+        let above = self.published.range(floor.saturating_add(1)..);
+        above.map(|(sequence, published)| (*sequence, *published))
+    }
+
     /// Takes note of the server's ack floor.
     pub fn floor(&mut self, sequence: u64, now: Instant) {
         if self.floors.back().is_none_or(|(_, last)| *last < sequence) {

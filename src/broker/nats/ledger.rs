@@ -208,6 +208,11 @@ impl Ledger {
         self.held.values().map(|held| &held.reply)
     }
 
+    /// What is finished above a sequence, with when each was published.
+    pub fn finished_above(&self, floor: u64) -> impl DoubleEndedIterator<Item = (u64, i64)> {
+        self.finished.above(floor)
+    }
+
     /// Whether a message of that sequence is held or finished.
     pub fn knows(&self, sequence: u64) -> bool {
         self.held.contains_key(&sequence) || self.finished.has(sequence)

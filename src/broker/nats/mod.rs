@@ -14,7 +14,7 @@
 //! A message is held here until it is finished, with progress told every third of `ack_wait`; it is
 //! never given back for a retry, because a redelivery comes out of order. One replica reads (it is
 //! the consumer's pinned client), the others stand by. The `begin, gather, hand on` rule of
-//! [`ledger`] keeps order over restarts, takeovers and broken connections.
+//! `ledger` keeps order over restarts, takeovers and broken connections.
 
 mod acks;
 mod finished;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, HeaderValue, Message, StatusCode, header};
+use async_nats::{HeaderMap, HeaderValue, Message, StatusCode, Subject, header};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -85,6 +85,12 @@ impl Item {
 
 fn left(message: &Message) -> Option<usize> {
     message.headers.as_ref()?.get("Nats-Pending-Messages")?.as_str().parse().ok()
+}
+
+/// Where a message can be acked whose delivery's own subject is not known: with explicit acks the
+/// server goes by the stream's sequence alone.
+pub fn ack_subject(stream: &str, durable: &str, sequence: u64, published: i64) -> Subject {
+    Subject::from(format!("$JS.ACK.{stream}.{durable}.1.{sequence}.0.{published}.0"))
 }
 
 /// The pin that the server wrote on a message: its own is the last one, whatever was published.

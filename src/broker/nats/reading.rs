@@ -10,6 +10,7 @@ use super::ledger::{Arrived, Gathered};
 use super::pull::{self, Item};
 use super::record::{Delivery, PARTITION};
 use super::rescue::{self, BREAKS, Rescued};
+use super::settings::MAX_HELD;
 use super::setup;
 use super::source::{LOOK_CLOSELY, Loop, News};
 use crate::broker::{Arrival, Status};
@@ -183,6 +184,7 @@ impl Loop {
         self.doubt_pin(info, now);
         let is_due = self.is_assigned || self.pulls.breaks >= BREAKS;
         if self.pulls.is_broken && is_due && gathering == self.gathering {
+            self.ack_again(info);
             self.rescue(info);
         }
         if !self.is_active() {
@@ -195,6 +197,17 @@ impl Loop {
         // A driver that is busy gets the next one.
         if !is_told {
             self.outbox.push_back(Arrival::Lag { source, records });
+        }
+    }
+
+    /// A server that was killed forgets acks, and would wait for `ack_wait` to say so: what is finished
+    /// above its ack floor is acked again, newest first, so that gathering waits only for what is
+    /// missing.
+    fn ack_again(&mut self, info: &consumer::Info) {
+        let finished = self.ledger.finished_above(self.floor).rev().take(MAX_HELD);
+        let forgotten: Vec<(u64, i64)> = finished.collect();
+        for (sequence, published) in forgotten {
+            self.ack(sequence, pull::ack_subject(&info.stream_name, &info.name, sequence, published));
         }
     }
 

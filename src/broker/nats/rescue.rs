@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::pull::ack_subject;
 use super::record::Delivery;
 
 /// Breaks of the connection without a message in between after which one that stands by looks as
@@ -87,8 +88,7 @@ fn read(raw: Raw, sequence: u64, stream: &str, durable: &str) -> Option<Rescued>
     let published = raw.time.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
     let published = i64::try_from(published).ok()?;
     let delivery = Delivery { sequence, consumer_sequence: 0, count: 2, published };
-    // The server acks by the stream's sequence alone when acks are explicit.
-    let reply = Subject::from(format!("$JS.ACK.{stream}.{durable}.1.{sequence}.0.{published}.0"));
+    let reply = ack_subject(stream, durable, sequence, published);
     let payload = STANDARD.decode(&raw.data).ok()?.into();
     Some(Rescued { delivery, reply, subject: raw.subject, headers: lines(&block), payload })
 }
