@@ -260,10 +260,8 @@ impl Account {
         text.push_str("\n\n");
         match self.wrong.as_slice() {
             [] => {
-                text += &wrapped(
-                    "It adds up: every event was delivered in its order, became a dead letter, or was dropped by a rule.",
-                    2,
-                )
+                let sum = "It adds up: every event was delivered in its order, became a dead letter, or was dropped by a rule.";
+                text += &wrapped(sum, 2);
             }
             wrong => {
                 text += &wrapped("IT DOES NOT ADD UP:", 2);

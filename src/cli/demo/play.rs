@@ -361,7 +361,7 @@ impl Play {
     /// When signals cannot be listened for.
     pub async fn keep(&mut self) -> anyhow::Result<()> {
         let stage = &self.stage;
-        let [easemob, yunxin] = stage.simulators.each_ref().map(|simulator| simulator.base_url());
+        let [easemob, yunxin] = stage.simulators.each_ref().map(Simulator::base_url);
         let file = stage.file.path().display();
         let token = stage.token_file.as_ref().map_or("-".to_owned(), |path| path.display().to_string());
         let text = format!(
