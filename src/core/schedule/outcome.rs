@@ -248,13 +248,13 @@ fn trouble(outcome: &Outcome) -> Option<&Trouble> {
     }
 }
 
-/// A trouble in one line: `403 message_send_error: message send reach limit`.
+/// A trouble in one line: `HTTP 403, message_send_error: message send reach limit`.
 fn told(trouble: &Trouble) -> String {
-    let status = trouble.status.map(|status| status.to_string());
-    let head: Vec<&str> = [status.as_deref(), trouble.code.as_deref()].into_iter().flatten().collect();
-    match head.is_empty() {
-        true => trouble.text.clone(),
-        false => format!("{}: {}", head.join(" "), trouble.text),
+    match (trouble.status, &trouble.code) {
+        (Some(status), Some(code)) => format!("HTTP {status}, {code}: {}", trouble.text),
+        (Some(status), None) => format!("HTTP {status}: {}", trouble.text),
+        (None, Some(code)) => format!("{code}: {}", trouble.text),
+        (None, None) => trouble.text.clone(),
     }
 }
 
