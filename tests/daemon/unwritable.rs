@@ -49,9 +49,11 @@ fn stops_and_goes_on(bed: &Bed, source: &str, mend: impl FnOnce()) {
     let judgement = judge(&owed.into_iter().collect(), &provider.log(), &BTreeSet::new());
     judgement.assert_kept();
     provider.assert_content();
+    // By where their records stand: one that was being written without its value, because the topic
+    // was too small for it, may be taken in that shape when it grows.
     let letters = bed.letters();
-    let values: BTreeSet<_> = letters.iter().filter_map(|letter| letter.value.clone()).collect();
-    assert_eq!((letters.len(), values.len()), (POISON, POISON), "one letter for each");
+    let places: BTreeSet<&str> = letters.iter().map(|letter| &*letter.headers["roomcast-offset"]).collect();
+    assert_eq!((letters.len(), places.len()), (POISON, POISON), "one letter for each");
     assert_eq!(daemon.stop().code(), Some(0));
 }
 
