@@ -59,9 +59,10 @@ pub enum Pass {
     Shut,
 }
 
-/// How an account's failures are waited for: the defaults of `[retry]`, apart from any route's own.
+/// How an account's failures are waited for, whatever its routes say: like `[retry]`, but a probe is
+/// one call and the whole account waits for it, so the longest wait is 10 s (with jitter 20 s).
 pub fn account_retry() -> Retry {
-    Retry::default()
+    Retry { max: Duration::from_secs(10), ..Retry::default() }
 }
 
 impl Gate {
