@@ -18,7 +18,7 @@ use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
 use crate::app::{self, Account, App};
 use crate::clock::Clock;
-use crate::core::model::SourceId;
+use crate::core::model::{AccountId, SourceId};
 use crate::core::schedule::Scheduler;
 use crate::driver::{AccountParts, Driver, Ended, Handle, Parts};
 use crate::{config, http, telemetry};
@@ -94,7 +94,11 @@ impl Daemon {
 /// # Errors
 /// As [`run`].
 pub(super) async fn assemble(app: App) -> anyhow::Result<Daemon> {
-    let accounts = app.accounts.iter().map(|account| account_parts(account, !app.sources.is_empty()));
+    let accounts = app
+        .accounts
+        .iter()
+        .zip(0..)
+        .map(|(account, id)| account_parts(account, app.rules.first_source_of(AccountId(id))));
     let accounts = accounts.collect::<anyhow::Result<Vec<_>>>()?;
     let made = match &app.admin.token {
         Some(_) => None,
@@ -139,11 +143,11 @@ pub(super) async fn assemble(app: App) -> anyhow::Result<Daemon> {
 
 /// What the loop needs of an account. Its calls of the day are counted beside the letters of the
 /// first source: `[[routes]]` may leave the source open, so each may feed each account.
-fn account_parts(account: &Account, has_source: bool) -> anyhow::Result<AccountParts> {
+fn account_parts(account: &Account, counted_by: Option<SourceId>) -> anyhow::Result<AccountParts> {
     let provider = account.provider.clone();
     let client = http::Client::new(provider.base_urls(), provider.timeout())
         .with_context(|| format!("account {:?}", account.name))?;
-    Ok(AccountParts { provider, client: Arc::new(client), counted_by: has_source.then_some(SourceId(0)) })
+    Ok(AccountParts { provider, client: Arc::new(client), counted_by })
 }
 
 /// The signals that end the process.
