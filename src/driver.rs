@@ -45,6 +45,10 @@ use crate::http;
 const BATCH: usize = 64;
 /// The longest time between two turns: what [`Handle::is_live`] rests on.
 const TICK: Duration = Duration::from_secs(1);
+/// A loop that has not turned for so long was frozen. No broker gives what it holds to others sooner.
+const FROZEN: Duration = Duration::from_secs(3);
+/// How long after that what a source hands on may have been handed to others: until it has learned.
+const DOUBT: Duration = Duration::from_secs(30);
 /// After the drain: how long sources may take to commit, give back and end.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 /// The least time between two log lines about the same trouble.
@@ -143,6 +147,8 @@ pub struct Driver {
     drain_timeout: Duration,
     phase: Phase,
     next_tick: Mono,
+    /// Records that come before count as maybe tried: others may have had them.
+    doubtful_until: Mono,
 }
 
 impl Driver {
@@ -196,6 +202,7 @@ impl Driver {
             drain_timeout: parts.drain_timeout,
             phase: Phase::Running,
             next_tick: Mono(0),
+            doubtful_until: Mono(0),
         };
         (driver, handle)
     }
@@ -234,7 +241,10 @@ impl Driver {
             while let Ok(request) = self.requests.try_recv() {
                 self.handle_request(request);
             }
-            now = self.clock.now();
+            let before = std::mem::replace(&mut now, self.clock.now());
+            if now.mono.since(before.mono) >= FROZEN {
+                self.thaw(now);
+            }
             for reply in replies.drain(..) {
                 self.handle_reply(reply, now);
                 self.do_effects(now);
@@ -251,6 +261,14 @@ impl Driver {
                 return ended;
             }
         }
+    }
+
+    /// The process stood still: others may have sent what waits here, and what comes from sources
+    /// that do not know it yet (P3).
+    fn thaw(&mut self, now: Now) {
+        warn!("the process was frozen: what waits may have been sent by others, and says so");
+        self.scheduler.handle_frozen();
+        self.doubtful_until = now.mono + DOUBT;
     }
 
     /// When the loop turns at the latest.

@@ -4,6 +4,7 @@
 //! variant of [`Command`] and its line in `dispatch`.
 
 pub mod check;
+pub mod demo;
 pub mod explain;
 pub mod live;
 pub mod output;
@@ -47,6 +48,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  roomcast demo                                see it work, with nothing installed
   roomcast run -c roomcast.toml                the daemon
   roomcast check -c roomcast.toml              is the config right?
   roomcast check -c roomcast.toml --live       and do the brokers and accounts let us in?
@@ -58,6 +60,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the config is wrong.";
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See it all at once, with nothing to install: a broker, both providers and a live stream with
+    /// everything that goes wrong, in one process, in less than a minute.
+    Demo(demo::Args),
     /// Bring events into chatrooms until a signal ends it: the daemon.
     Run,
     /// Read and compile all of the config, and say what it amounts to.
@@ -66,7 +71,8 @@ pub enum Command {
     Explain(explain::Args),
     /// Send one text to one room now, and show the provider's answer.
     Send(send::Args),
-    /// Stand in for a provider: logins, limits, bans, silent drops, repeats and faults as it has them.
+    /// Stand in for a provider (logins, limits, bans, silent drops, repeats and faults as it has them)
+    /// or for a Kafka broker.
     #[command(subcommand)]
     Simulate(simulate::Target),
 }
@@ -113,6 +119,7 @@ pub fn main(cli: &Cli) -> ExitCode {
 fn dispatch(cli: &Cli) -> Result<ExitCode, Error> {
     match &cli.command {
         Command::Run => run::main(cli),
+        Command::Demo(args) => demo::main(cli, args),
         Command::Check(args) => check::run(cli, args),
         Command::Explain(args) => explain::run(cli, args),
         Command::Send(args) => send::run(cli, args),

@@ -18,7 +18,7 @@ use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
 use crate::app::{self, Account, App};
 use crate::clock::Clock;
-use crate::core::model::SourceId;
+use crate::core::model::{AccountId, SourceId};
 use crate::core::schedule::Scheduler;
 use crate::driver::{AccountParts, Driver, Ended, Handle, Parts};
 use crate::{config, http, telemetry};
@@ -27,7 +27,7 @@ use crate::{config, http, telemetry};
 /// bound on what is held.
 const INBOX: usize = 256;
 /// How long the process waits for threads that are in a system call when everything has ended.
-const LINGER: Duration = Duration::from_millis(500);
+pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// Runs the command: secrets are opened, warnings told, and the loop turns until its end.
 ///
@@ -54,7 +54,51 @@ pub fn main(cli: &Cli) -> Result<ExitCode, Error> {
 /// What cannot be started: an account's address, the admin port, the file of its token.
 pub async fn run(app: App) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
-    let accounts = app.accounts.iter().map(|account| account_parts(account, !app.sources.is_empty()));
+    let daemon = assemble(app).await?;
+    let signals = tokio::spawn(signals.obey(daemon.handle.clone(), daemon.token_file()));
+    let ended = tokio::spawn(daemon.driver.run()).await.context("the loop failed; the log says how")?;
+    signals.abort();
+    Ok(match ended {
+        Ended::Drained => {
+            info!("drained");
+            ExitCode::SUCCESS
+        }
+        Ended::TimedOut => {
+            warn!("ended with work left; nothing is lost, it comes again");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// A daemon at work but for its loop, which has yet to turn.
+pub(super) struct Daemon {
+    /// The loop.
+    pub driver: Driver,
+    /// Asks the loop.
+    pub handle: Handle,
+    /// The open admin port; it closes when this is dropped.
+    pub serving: admin::Serving,
+    /// The token made for this run, where the config has none.
+    pub made: Option<MadeToken>,
+}
+
+impl Daemon {
+    /// Where the token made for this run can be read.
+    pub fn token_file(&self) -> Option<PathBuf> {
+        self.made.as_ref().map(|made| made.path().to_owned())
+    }
+}
+
+/// Starts the sources and opens the admin port.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn assemble(app: App) -> anyhow::Result<Daemon> {
+    let accounts = app
+        .accounts
+        .iter()
+        .zip(0..)
+        .map(|(account, id)| account_parts(account, app.rules.first_source_of(AccountId(id))));
     let accounts = accounts.collect::<anyhow::Result<Vec<_>>>()?;
     let made = match &app.admin.token {
         Some(_) => None,
@@ -91,32 +135,19 @@ pub async fn run(app: App) -> anyhow::Result<ExitCode> {
         names: names.clone(),
         drain_timeout: app.limits.drain_timeout,
     });
-
-    let token_file = made.as_ref().map(|made| made.path().to_owned());
     let serving = port.serve(admin::View { handle: handle.clone(), names });
+    let token_file = made.as_ref().map(|made| made.path().to_owned());
     info!(listen = %serving.listen, probes = ?serving.probes, ?token_file, "admin port open");
-    let signals = tokio::spawn(signals.obey(handle, token_file));
-    let ended = tokio::spawn(driver.run()).await.context("the loop failed; the log says how")?;
-    signals.abort();
-    Ok(match ended {
-        Ended::Drained => {
-            info!("drained");
-            ExitCode::SUCCESS
-        }
-        Ended::TimedOut => {
-            warn!("ended with work left; nothing is lost, it comes again");
-            ExitCode::FAILURE
-        }
-    })
+    Ok(Daemon { driver, handle, serving, made })
 }
 
 /// What the loop needs of an account. Its calls of the day are counted beside the letters of the
 /// first source: `[[routes]]` may leave the source open, so each may feed each account.
-fn account_parts(account: &Account, has_source: bool) -> anyhow::Result<AccountParts> {
+fn account_parts(account: &Account, counted_by: Option<SourceId>) -> anyhow::Result<AccountParts> {
     let provider = account.provider.clone();
     let client = http::Client::new(provider.base_urls(), provider.timeout())
         .with_context(|| format!("account {:?}", account.name))?;
-    Ok(AccountParts { provider, client: Arc::new(client), counted_by: has_source.then_some(SourceId(0)) })
+    Ok(AccountParts { provider, client: Arc::new(client), counted_by })
 }
 
 /// The signals that end the process.

@@ -1,7 +1,7 @@
-//! `roomcast simulate easemob|yunxin`: a provider simulator as a process.
+//! `roomcast simulate easemob|yunxin|kafka`: a provider simulator or the embedded broker as a process.
 //!
-//! Turns arguments into [`simulator::Options`], prints the base URL as the first line on stdout, and
-//! serves until SIGINT or SIGTERM; a second one ends it at once. Judges nothing itself.
+//! Turns arguments into [`simulator::Options`] or topics, prints the address as the first line on
+//! stdout, and serves until SIGINT or SIGTERM; a second one ends it at once. Judges nothing itself.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::core::section::parse_duration;
+use crate::simulator::kafka::EmbeddedKafka;
 use crate::simulator::{self, Easemob, Options, Rule, Shape, Yunxin};
 
 /// What is simulated.
@@ -20,6 +21,22 @@ pub enum Target {
     Easemob(EasemobArgs),
     /// NetEase Yunxin (网易云信): signed calls, batches, directed messages, broadcasts.
     Yunxin(YunxinArgs),
+    /// A Kafka broker in memory, on a free port: for trying things out, never for data.
+    Kafka(KafkaArgs),
+}
+
+/// `roomcast simulate kafka`. The broker chooses its port itself.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Everything is gone when it ends. It has no logins, no TLS and no admin requests, and keeps at most
+5 MiB a partition. A topic that is written to is made, with one partition.
+
+Example:
+  roomcast simulate kafka --topic live.events:3 --topic live.events.dlq")]
+pub struct KafkaArgs {
+    /// A topic to make, with its number of partitions [default: 1]; repeatable.
+    #[arg(long, value_name = "NAME[:N]", value_parser = topic)]
+    pub topic: Vec<(String, i32)>,
 }
 
 /// What both simulators take.
@@ -148,9 +165,13 @@ fn rule(json: &str) -> Result<Rule, String> {
 /// # Errors
 /// The address cannot be had, a fault rule is wrong, or stdout is closed.
 pub async fn run(target: Target) -> anyhow::Result<()> {
-    let simulator = simulator::start(options(target))?;
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "{}", simulator.base_url()).and_then(|()| stdout.flush()).context("stdout is closed")?;
+    let options = match target {
+        Target::Easemob(args) => shared(Options::easemob(easemob(&args)), args.common),
+        Target::Yunxin(args) => shared(Options::yunxin(yunxin(&args)), args.common),
+        Target::Kafka(args) => return kafka(&args).await,
+    };
+    let simulator = simulator::start(options)?;
+    announce(&simulator.base_url())?;
     stop_signal().await?;
     tokio::select! {
         () = simulator.stop() => Ok(()),
@@ -158,11 +179,26 @@ pub async fn run(target: Target) -> anyhow::Result<()> {
     }
 }
 
-/// The arguments as the simulator has them.
-pub fn options(target: Target) -> Options {
-    match target {
-        Target::Easemob(args) => shared(Options::easemob(easemob(&args)), args.common),
-        Target::Yunxin(args) => shared(Options::yunxin(yunxin(&args)), args.common),
+/// The embedded broker; it ends with the process.
+async fn kafka(args: &KafkaArgs) -> anyhow::Result<()> {
+    let topics: Vec<(&str, i32)> = args.topic.iter().map(|(name, count)| (&**name, *count)).collect();
+    let broker = EmbeddedKafka::start(&topics)?;
+    announce(broker.address())?;
+    stop_signal().await
+}
+
+/// The first line on stdout: where clients find us.
+fn announce(address: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{address}").and_then(|()| stdout.flush()).context("stdout is closed")
+}
+
+/// `NAME` or `NAME:PARTITIONS`.
+fn topic(text: &str) -> Result<(String, i32), String> {
+    let (name, count) = text.split_once(':').unwrap_or((text, "1"));
+    match count.parse() {
+        Ok(count @ 1..=1_000) if !name.is_empty() => Ok((name.to_owned(), count)),
+        _ => Err(format!("`{text}` is no topic; write live.events or live.events:3 (1 to 1000 partitions)")),
     }
 }
 
@@ -228,7 +264,7 @@ fn shared(options: Options, common: Common) -> Options {
 }
 
 /// SIGINT or SIGTERM.
-async fn stop_signal() -> anyhow::Result<()> {
+pub(super) async fn stop_signal() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
     tokio::select! {
@@ -251,7 +287,20 @@ mod tests {
     }
 
     fn read(line: &str) -> Result<Options, clap::Error> {
-        Line::try_parse_from(line.split(' ')).map(|line| options(line.target))
+        Line::try_parse_from(line.split(' ')).map(|line| match line.target {
+            Target::Easemob(args) => shared(Options::easemob(easemob(&args)), args.common),
+            Target::Yunxin(args) => shared(Options::yunxin(yunxin(&args)), args.common),
+            Target::Kafka(_) => panic!("a provider"),
+        })
+    }
+
+    #[test]
+    fn topics_have_names_and_partitions() {
+        assert_eq!(topic("live.events"), Ok(("live.events".to_owned(), 1)));
+        assert_eq!(topic("live.events:3"), Ok(("live.events".to_owned(), 3)));
+        for wrong in ["", ":3", "a:0", "a:x", "a:"] {
+            assert!(topic(wrong).is_err_and(|told| told.contains("live.events:3")), "{wrong}");
+        }
     }
 
     #[test]

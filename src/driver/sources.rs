@@ -14,7 +14,8 @@ impl Driver {
         match arrival {
             // A record that comes while draining is left unsettled: it comes again.
             Arrival::Record(_) if self.phase != Phase::Running => {}
-            Arrival::Record(record) => {
+            Arrival::Record(mut record) => {
+                record.maybe_tried |= now.mono < self.doubtful_until;
                 let plan = (self.planner)(&record);
                 self.scheduler.handle_record(Arc::new(record), plan, now);
             }

@@ -3,8 +3,13 @@
 //! `SIM_SEED=n` runs one seed, `SIM_RUNS=n` that many (2,000 unless told otherwise); `SIM_TRACE=1`
 //! prints every event. Seeds that once failed stand in `seeds.txt` and are always run.
 
+mod broker;
 mod laws;
+mod provider;
+mod setup;
 mod world;
+
+use std::io::Write as _;
 
 use world::World;
 
@@ -29,7 +34,10 @@ fn p1_to_p9_hold_under_every_seed() {
         match run {
             Ok(seen) => covered.add(&seen),
             Err(panic) => {
-                eprintln!("seed {seed} failed; repeat it with SIM_SEED={seed} SIM_TRACE=1");
+                let _told = writeln!(
+                    std::io::stderr(),
+                    "seed {seed} failed; repeat it with SIM_SEED={seed} SIM_TRACE=1"
+                );
                 std::panic::resume_unwind(panic);
             }
         }

@@ -15,6 +15,9 @@ use super::{ask_until, free_port};
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_roomcast");
 
+/// The admin token of every daemon here.
+const TOKEN: &str = "token-of-the-tests";
+
 /// How long a daemon may take to join its brokers.
 const JOIN: Duration = Duration::from_secs(60);
 /// How long a drain may take: `drain_timeout` and a little.
@@ -44,7 +47,7 @@ impl Daemon {
     pub fn start(config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
         let port = free_port();
-        let admin = format!("[admin]\nlisten = \"127.0.0.1:{port}\"\n\n");
+        let admin = format!("[admin]\nlisten = \"127.0.0.1:{port}\"\ntoken = \"{TOKEN}\"\n\n");
         fs::write(config_path(&folder), admin + config).expect("the scratch folder can be written");
         Self { process: launch(&folder), folder, port }
     }
@@ -71,6 +74,14 @@ impl Daemon {
     /// GET on its admin address; `None` when nobody answers.
     pub fn get(&self, path: &str) -> Option<Answer> {
         http::get(&format!("http://127.0.0.1:{}{path}", self.port))
+    }
+
+    /// What `/api/status` says; `None` when nobody answers.
+    pub fn status(&self) -> Option<serde_json::Value> {
+        let url = format!("http://127.0.0.1:{}/api/status", self.port);
+        let answer = http::get_with_token(&url, TOKEN)?;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        Some(serde_json::from_str(&answer.body).expect("the status is JSON"))
     }
 
     /// The sum of a metric over all label sets whose text holds `labels`; `None` when the daemon

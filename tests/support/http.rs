@@ -28,6 +28,17 @@ pub fn get(url: &str) -> Option<Answer> {
     answer(CLIENT.get(url))
 }
 
+/// GET with the admin token; `None` when there was no answer.
+pub fn get_with_token(url: &str, token: &str) -> Option<Answer> {
+    answer(CLIENT.get(url).bearer_auth(token))
+}
+
+/// POST of a form with more headers; `None` when there was no answer.
+pub fn post_form(url: &str, headers: &[(&str, &str)], form: String) -> Option<Answer> {
+    let request = CLIENT.post(url).header("content-type", "application/x-www-form-urlencoded;charset=utf-8");
+    answer(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(form))
+}
+
 /// PUT of a JSON text; `None` when there was no answer.
 pub fn put(url: &str, json: String) -> Option<Answer> {
     answer(CLIENT.put(url).header("content-type", "application/json").body(json))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -88,6 +88,11 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The same broker for another thread, which cannot kill it.
+    pub fn without_process(&self) -> Self {
+        Self { port: self.port, private: None }
+    }
+
     /// kill -9 of a private broker.
     pub fn kill(&mut self) {
         self.private.as_mut().expect("the shared broker stays").process.kill();
@@ -125,6 +130,25 @@ impl Kafka {
             let led = found.iter().filter(|partition| partition.leader() >= 0).count();
             (i32::try_from(led) == Ok(partitions)).then_some(())
         });
+    }
+
+    /// Whether a topic is there. Asking makes none.
+    #[track_caller]
+    pub fn has_topic(&self, topic: &str) -> bool {
+        let metadata = self.reader(&super::unique("reader")).fetch_metadata(None, PATIENCE);
+        metadata.expect("the broker answers").topics().iter().any(|found| found.name() == topic)
+    }
+
+    /// Sets one setting of a topic; its others go back to the broker's defaults.
+    #[track_caller]
+    pub fn set_topic(&self, topic: &str, key: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let done = block_on(admin.alter_configs([&change], &options)).expect("the broker answers");
+        for result in done {
+            result.unwrap_or_else(|(of, code)| panic!("{of:?} cannot be changed: {code}"));
+        }
     }
 
     /// Produces in this order, each confirmed by the broker when this returns.

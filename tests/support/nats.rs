@@ -40,7 +40,14 @@ impl Nats {
     /// Starts a server on an empty folder and a free port.
     #[track_caller]
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts a server with more lines of config (`max_payload: 12MB`).
+    #[track_caller]
+    pub fn start_with(config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
+        std::fs::write(folder.path().join(CONFIG), config).expect("the scratch folder can be written");
         let mut port = free_port();
         let mut process = launch(&folder, port);
         while let Err(why) = process.find_line(0, START, |line| line.text.contains("Server is ready")) {
@@ -130,10 +137,15 @@ impl Nats {
     }
 }
 
+/// The config's name in the server's folder.
+const CONFIG: &str = "nats.conf";
+
 fn launch(folder: &TempDir, port: u16) -> Process {
     let mut command = Command::new(from_brokers_sh("ROOMCAST_TEST_NATS_SERVER"));
     command
         .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"])
-        .arg(folder.path());
+        .arg(folder.path())
+        .arg("--config")
+        .arg(folder.path().join(CONFIG));
     Process::start("nats-server", command)
 }

@@ -121,12 +121,26 @@ impl Provider {
         serde_json::from_str(&self.answer("/_sim/stats")).expect("the counters are JSON")
     }
 
+    /// Messages accepted so far; `None` while it is away.
+    pub fn accepted(&self) -> Option<u64> {
+        let stats: Value = serde_json::from_str(&http::get(&self.control("/_sim/stats"))?.body).ok()?;
+        stats["accepted"].as_u64()
+    }
+
     /// Sets its faults, in place of all that stand: a rule or a list of rules.
     #[track_caller]
     pub fn set_faults(&self, rules: &Value) {
         let answer = http::put(&self.control("/_sim/faults"), rules.to_string());
         let answer = answer.expect("the simulator answers");
         assert!(answer.status < 300, "the simulator refuses {rules}: {}", answer.body);
+    }
+
+    /// Asserts that every request was as the page wants it: no refusal, no warning.
+    #[track_caller]
+    pub fn assert_content(&self) {
+        let stats = self.stats();
+        let none = serde_json::json!({});
+        assert_eq!((&stats["refused"], &stats["warnings"]), (&none, &none), "refused, and warned of");
     }
 
     /// The process, for signals: stopped (SIGSTOP) it is a provider that hangs.

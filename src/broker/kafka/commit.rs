@@ -2,7 +2,7 @@
 //!
 //! A watermark that moved is stored with librdkafka, which commits it within a second and again
 //! when a commit fails. Where only the metadata changed, librdkafka sees no reason to commit, so
-//! that is committed by a call of our own, once a second at most. On revocation and at the end the
+//! that is committed by a call of our own, no more often than librdkafka's. On revocation and at the end the
 //! whole is committed and waited for.
 
 use std::time::{Duration, Instant};
@@ -18,8 +18,9 @@ use super::source::{Gone, Source};
 /// How often progress is handed to librdkafka.
 const STORE_EVERY: Duration = Duration::from_millis(200);
 
-/// How often a commit is made whose offset is the same as before.
-const METADATA_EVERY: Duration = Duration::from_secs(1);
+/// How often a commit is made whose offset is the same as before: with [`STORE_EVERY`], what is
+/// finished is committed within a second (P9).
+const METADATA_EVERY: Duration = Duration::from_millis(750);
 
 /// When what was done, and whether the broker takes metadata.
 pub(super) struct Commits {

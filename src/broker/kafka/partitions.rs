@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rdkafka::TopicPartitionList;
 
+use super::offsets::Begin;
 use crate::core::model::{Epoch, PartitionId, RecordId};
 use crate::core::watermark::{METADATA_EASY, METADATA_FULL, Watermark};
 
@@ -27,12 +28,25 @@ pub(super) struct Slot {
     pub(super) number: i32,
     /// Its assignment, if it is ours.
     pub(super) held: Option<Held>,
+    /// What this process knows of the last one, until the next begins.
+    left: Option<Left>,
+}
+
+/// Where an assignment ended. What was finished is finished whoever has the partition meanwhile, and
+/// the broker may not have been there to be told.
+struct Left {
+    began: i64,
+    offset: i64,
+    metadata: String,
 }
 
 /// One assignment.
 pub(super) struct Held {
     /// Which.
     pub(super) epoch: Epoch,
+    /// What the broker said was committed when it began, or when the one before it began that it
+    /// continues.
+    began: i64,
     /// What is received and finished.
     pub(super) mark: Watermark,
     /// The partition's end when it was assigned: what lies below may have been tried before (P3).
@@ -60,6 +74,15 @@ pub(super) struct Progress {
     pub(super) metadata: String,
     /// Whether the watermark itself is another than before; librdkafka's own commits see only that.
     pub(super) moved: bool,
+}
+
+impl Slot {
+    /// Ends the assignment, and says which it was.
+    fn end(&mut self) -> Option<Epoch> {
+        let held = self.held.take()?;
+        self.left = Some(held.left());
+        Some(held.epoch)
+    }
 }
 
 impl Held {
@@ -102,6 +125,10 @@ impl Held {
         self.progress(with_metadata, true).expect("what is forgotten is told again")
     }
 
+    fn left(&self) -> Left {
+        Left { began: self.began, offset: self.mark.offset(), metadata: self.mark.metadata() }
+    }
+
     /// What was handed over must be handed over again.
     pub(super) fn forget_told(&mut self) {
         self.told = None;
@@ -118,7 +145,7 @@ impl Partitions {
         let name =
             self.by_topic.get_key_value(topic).map_or_else(|| Arc::from(topic), |(name, _)| Arc::clone(name));
         let id = PartitionId(u32::try_from(self.slots.len()).expect("fewer than 2^32 partitions"));
-        self.slots.push(Slot { topic: Arc::clone(&name), number, held: None });
+        self.slots.push(Slot { topic: Arc::clone(&name), number, held: None, left: None });
         self.by_topic.entry(name).or_default().insert(number, id);
         id
     }
@@ -143,18 +170,36 @@ impl Partitions {
         self.last_epoch += 1;
         let epoch = Epoch(self.last_epoch);
         let slot = self.slot_mut(id).expect("a partition is interned before it is assigned");
+        let left = slot.left.take().filter(|left| left.offset == start && left.metadata == metadata);
         slot.held = Some(Held {
             epoch,
+            began: left.as_ref().map_or(start, |left| left.began),
             mark: Watermark::new(start, metadata),
             end_at_start,
             revoking: false,
             paused: false,
             closed: false,
             full: false,
-            dirty: false,
-            told: Some((start, metadata.to_owned())),
+            dirty: left.is_some(),
+            told: left.is_none().then(|| (start, metadata.to_owned())),
         });
         epoch
+    }
+
+    /// Where an assignment begins, with what this process itself finished before it lost the
+    /// partition and could not commit (a broker that was away). The broker's word goes first when it
+    /// is further, when it went back behind what it had said (somebody reset the offsets), and when
+    /// the partition is not the same any more.
+    pub(super) fn resumed(&self, begin: &Begin) -> Begin {
+        let slot = self.find(&begin.topic, begin.number).and_then(|id| self.slot(id));
+        let left = slot.and_then(|slot| slot.left.as_ref()).filter(|left| {
+            let is_between = left.began <= begin.start && begin.start <= left.offset;
+            is_between && left.offset <= begin.end && !begin.is_first && begin.alarm.is_none()
+        });
+        match left {
+            Some(left) => Begin { start: left.offset, metadata: left.metadata.clone(), ..begin.clone() },
+            None => begin.clone(),
+        }
     }
 
     /// Every assigned partition.
@@ -170,13 +215,13 @@ impl Partitions {
     /// Ends assignments of the partitions in the list that are ours, and says which.
     pub(super) fn release(&mut self, list: &TopicPartitionList) -> Vec<(PartitionId, Epoch)> {
         let ids: Vec<PartitionId> = self.ids_of(list).collect();
-        ids.into_iter().filter_map(|id| Some((id, self.slot_mut(id)?.held.take()?.epoch))).collect()
+        ids.into_iter().filter_map(|id| Some((id, self.slot_mut(id)?.end()?))).collect()
     }
 
     /// Ends every assignment, and says which there were.
     pub(super) fn release_all(&mut self) -> Vec<(PartitionId, Epoch)> {
         let ended = self.slots.iter_mut().enumerate();
-        ended.filter_map(|(at, slot)| Some((id(at), slot.held.take()?.epoch))).collect()
+        ended.filter_map(|(at, slot)| Some((id(at), slot.end()?))).collect()
     }
 
     /// The known partitions of a list.
@@ -250,6 +295,41 @@ mod tests {
         assert!(!partitions.settle(record(id, old, 0)));
         assert!(partitions.settle(record(id, new, 0)));
         assert!(!partitions.settle(record(id, new, 0)), "once");
+    }
+
+    #[test]
+    fn what_was_finished_before_a_loss_is_not_done_again() {
+        let mut partitions = Partitions::default();
+        let id = partitions.intern("t", 0);
+        let epoch = partitions.assign(id, 10, "", 20);
+        for offset in 10..15 {
+            partitions.slot_mut(id).unwrap().held.as_mut().unwrap().mark.receive(offset);
+        }
+        assert!([10, 11, 13].into_iter().all(|offset| partitions.settle(record(id, epoch, offset))));
+        assert_eq!(partitions.release_all(), [(id, epoch)]);
+        let begin = |start, end| Begin {
+            topic: "t".to_owned(),
+            number: 0,
+            start,
+            metadata: String::new(),
+            end,
+            is_first: false,
+            alarm: None,
+        };
+        let resumed = partitions.resumed(&begin(10, 20));
+        assert_eq!(resumed.start, 12);
+        for (start, end, why) in
+            [(13, 20, "another went further"), (9, 20, "reset"), (10, 11, "another partition of that name")]
+        {
+            assert_eq!(partitions.resumed(&begin(start, end)), begin(start, end), "{why}");
+        }
+        partitions.assign(id, resumed.start, &resumed.metadata, 20);
+        let (_, _, held) = partitions.held_mut().next().unwrap();
+        assert_eq!((held.mark.receive(12), held.mark.receive(13)), (Received::New, Received::Finished));
+        let told = held.progress(true, true).expect("the broker does not know yet");
+        assert!(told.offset == 12 && told.moved);
+        partitions.release_all();
+        assert_eq!(partitions.resumed(&begin(10, 20)).start, 12, "nothing could be committed again");
     }
 
     #[test]

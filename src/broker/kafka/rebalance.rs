@@ -167,9 +167,10 @@ impl Source {
     }
 
     fn assign(&mut self, begins: &[Begin]) -> Result<(), Gone> {
+        let begins: Vec<Begin> = begins.iter().map(|begin| self.partitions.resumed(begin)).collect();
         let mut list = TopicPartitionList::new();
         let mut first = TopicPartitionList::new();
-        for begin in begins {
+        for begin in &begins {
             add(&mut list, begin);
             if begin.is_first {
                 add(&mut first, begin);
@@ -188,7 +189,7 @@ impl Source {
             return Ok(());
         }
         let mut assigned = Vec::with_capacity(begins.len());
-        for begin in begins {
+        for begin in &begins {
             let id = self.partitions.intern(&begin.topic, begin.number);
             let epoch = self.partitions.assign(id, begin.start, &begin.metadata, begin.end);
             assigned.push((id, epoch, Arc::from(format!("{}/{}", begin.topic, begin.number))));

@@ -205,7 +205,8 @@ impl Settings {
         config
             .set("group.id", &self.group)
             .set("enable.auto.commit", "true")
-            .set("auto.commit.interval.ms", "1000")
+            // With the time until progress is handed over, a second (P9).
+            .set("auto.commit.interval.ms", "750")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("statistics.interval.ms", "2000");

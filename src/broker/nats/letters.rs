@@ -88,8 +88,12 @@ fn is_too_large(error: &PublishError) -> bool {
         || error
             .source()
             .and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>())
-            .is_some_and(|source| source.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM)
+            .is_some_and(|source| TOO_LARGE.contains(&source.error_code()))
 }
+
+/// The second: a message's headers may have 64 KiB, the record's own may leave no place for ours.
+const TOO_LARGE: [ErrorCode; 2] =
+    [ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM, ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM];
 
 /// Where the value stands: `subject/partition/sequence`, as the letter's own headers have it.
 fn stands(letter: &Sealed) -> String {

@@ -101,6 +101,17 @@ impl Rules {
         self.rules.iter().map(|rule| rule.policy.clone()).collect()
     }
 
+    /// The first source, by name, whose events may go out through that account: the one whose table
+    /// keeps the account's counts. `None` when no route sends through it.
+    pub fn first_source_of(&self, account: AccountId) -> Option<SourceId> {
+        let feeding = self
+            .rules
+            .iter()
+            .filter(|rule| rule.send.as_ref().is_some_and(|send| send.account.id == account));
+        let first = self.sources.iter().map(|source| source.id).min();
+        feeding.filter_map(|rule| rule.scope.source.or(first)).min()
+    }
+
     /// The routes in their order, with their ids.
     fn routes(&self) -> impl Iterator<Item = (RouteId, &Rule)> {
         // More routes than ids are refused at the start.

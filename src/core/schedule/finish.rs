@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::lane::Job;
+use super::job::Job;
 use super::status::Fate;
 use super::ticket::{FailedRoom, Group};
 use super::{Burial, Effect, Scheduler};

@@ -59,9 +59,10 @@ pub enum Pass {
     Shut,
 }
 
-/// How an account's failures are waited for: the defaults of `[retry]`, apart from any route's own.
+/// How an account's failures are waited for, whatever its routes say: like `[retry]`, but a probe is
+/// one call and the whole account waits for it, so the longest wait is 10 s (with jitter 20 s).
 pub fn account_retry() -> Retry {
-    Retry::default()
+    Retry { max: Duration::from_secs(10), ..Retry::default() }
 }
 
 impl Gate {
@@ -145,9 +146,11 @@ impl Gate {
         }
     }
 
-    /// Another base URL has not been tried: the probe may go at once.
+    /// Another base URL has not been tried: the probe of an outage may go at once. A ban stands.
     pub fn hurry(&mut self, now: Mono) {
-        if let State::Closed { until, .. } = &mut self.state {
+        if let State::Closed { why, until } = &mut self.state
+            && why.cause == GateCause::Outage
+        {
             *until = now;
         }
     }
@@ -225,6 +228,15 @@ mod tests {
         assert_eq!(gate.pass(at(60_000)), Pass::Shut, "one probe at a time");
         assert!(gate.accepted(PROBE));
         assert_eq!(gate.pass(at(60_000)), Pass::Free);
+    }
+
+    #[test]
+    fn another_base_url_does_not_end_a_ban() {
+        let mut gate = Gate::default();
+        gate.banned(CALL, Duration::from_secs(10), "416", at(0), 0);
+        gate.failed(AttemptId(7), GateCause::Outage, "connection refused", at(1), 0);
+        gate.hurry(at(1));
+        assert_eq!(gate.opens_at(), Some(at(10_000)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::lane::Job;
+use super::job::Job;
 use super::status::Fate;
 use super::ticket::Group;
 use super::{OnExpiry, OnFull, Scheduler};

@@ -6,147 +6,16 @@
 //! to it. No operation looks at all rooms. A room without messages and memory of them is forgotten.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
 
 use slab::Slab;
 
+use super::job::{Job, NONE};
+use super::pace::{self, Opens};
+use super::room::{LaneState, PathLanes, RoomEntry, RoomLimits, counter};
 use super::status::Waiting;
-use crate::core::model::{AccountId, Message, Path, Priority, Room, Tries};
+use crate::core::model::{AccountId, Path, Priority, Room};
 use crate::core::provider::Limits;
 use crate::core::time::Mono;
-
-/// One period of a room's pace, with the same margin as quota slots have.
-const PACE_PERIOD: Duration = Duration::from_millis(1_005);
-
-/// A message that waits or is away.
-#[derive(Debug)]
-pub struct Job {
-    /// The message.
-    pub message: Message,
-    /// The group of siblings it belongs to.
-    pub group: u32,
-    /// The room it waits in.
-    pub room: u32,
-    /// A call carries it.
-    pub away: bool,
-    /// It goes alone: a call with siblings was refused.
-    pub alone: bool,
-    /// An earlier try, in this process or another, may have been delivered.
-    pub maybe_sent: bool,
-    /// Failed tries that counted against it.
-    pub counted: u32,
-    /// Of those, maybe-delivered ones.
-    pub uncertain: u32,
-    /// Not before this.
-    pub not_before: Mono,
-    /// When its time is over.
-    pub expires: Option<Mono>,
-    /// Acceptances of its path when it was last judged (before that, when it was first sent).
-    pub accepted_mark: u64,
-    /// What was tried; empty until the first try.
-    pub tries: Tries,
-    prev: u32,
-    next: u32,
-}
-
-impl Job {
-    /// A job that has not been tried in this process.
-    pub fn new(message: Message, group: u32, room: u32, maybe_sent: bool, expires: Option<Mono>) -> Self {
-        Self {
-            message,
-            group,
-            room,
-            away: false,
-            alone: false,
-            maybe_sent,
-            counted: 0,
-            uncertain: 0,
-            not_before: Mono::default(),
-            expires,
-            accepted_mark: 0,
-            tries: Tries::default(),
-            prev: NONE,
-            next: NONE,
-        }
-    }
-}
-
-/// No job.
-const NONE: u32 = u32::MAX;
-
-/// Where a lane stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum LaneState {
-    /// No messages.
-    #[default]
-    Empty,
-    /// In the ring: its head may go.
-    Ready,
-    /// In the set of due times: its head repeats a failure.
-    Backoff(Mono),
-    /// In the set of due times: its room has had enough for now.
-    Pace(Mono),
-    /// The room's pace is all taken by calls without an answer.
-    PaceAway,
-    /// A call is away.
-    Away,
-}
-
-#[derive(Debug)]
-struct Lane {
-    head: u32,
-    tail: u32,
-    state: LaneState,
-    /// The number of its entry in the ring, while it is ready.
-    entry: u64,
-}
-
-impl Default for Lane {
-    fn default() -> Self {
-        Self { head: NONE, tail: NONE, state: LaneState::Empty, entry: 0 }
-    }
-}
-
-#[derive(Debug)]
-struct RoomEntry {
-    name: Room,
-    path: u32,
-    lanes: [Lane; 4],
-    /// Messages, waiting or away.
-    jobs: u32,
-    /// Messages away, over all lanes.
-    away: u32,
-    /// Of those, high ones.
-    away_high: u32,
-    /// When the room's pace has a place again, in order.
-    pace: VecDeque<Mono>,
-    pace_high: VecDeque<Mono>,
-    /// The provider says the room does not exist; believed until then.
-    gone_until: Option<Mono>,
-    forget_at: Option<Mono>,
-}
-
-/// The rings of one path and what is counted of it.
-#[derive(Debug)]
-struct PathLanes {
-    limits: RoomLimits,
-    index: HashMap<Arc<str>, u32>,
-    /// Ready lanes in their order: room and entry number. A lane that is no longer ready leaves its
-    /// entry behind; the number tells.
-    rings: [VecDeque<(u32, u64)>; 4],
-    ready: [usize; 4],
-    backoff: usize,
-    pace: usize,
-    away: usize,
-    jobs: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct RoomLimits {
-    per_second: Option<u32>,
-    high_per_second: Option<u32>,
-}
 
 /// All rooms of all accounts.
 #[derive(Debug)]
@@ -210,6 +79,11 @@ impl Lanes {
         });
         self.paths[path].index.insert(name.0.clone(), u32_key(key));
         u32_key(key)
+    }
+
+    /// Every message may have been sent.
+    pub fn mark_all_maybe_sent(&mut self) {
+        self.jobs.iter_mut().for_each(|(_, job)| job.maybe_sent = true);
     }
 
     /// A job.
@@ -329,7 +203,8 @@ impl Lanes {
     pub fn behind(&mut self, key: u32, taken: usize, now: Mono) -> Option<u32> {
         let job = &self.jobs[key as usize];
         let (room, high, next) = (job.room, job.message.priority == Priority::High, job.next);
-        if next == NONE || self.jobs[next as usize].not_before > now || self.jobs[next as usize].alone {
+        let behind = self.jobs.get(next as usize)?;
+        if behind.not_before > now || behind.alone || !job.message.content.joins(&behind.message.content) {
             return None;
         }
         (self.pace_left(room, high, now) as usize > taken).then_some(next)
@@ -371,12 +246,12 @@ impl Lanes {
         let limits = self.paths[entry.path as usize].limits;
         entry.away -= 1;
         if limits.per_second.is_some() {
-            entry.pace.push_back(now + PACE_PERIOD);
+            entry.pace.push_back(now + pace::PERIOD);
         }
         if lane == Priority::High as usize {
             entry.away_high -= 1;
             if limits.high_per_second.is_some() {
-                entry.pace_high.push_back(now + PACE_PERIOD);
+                entry.pace_high.push_back(now + pace::PERIOD);
             }
         }
     }
@@ -468,9 +343,9 @@ impl Lanes {
         }
         let entry = &self.rooms[room as usize];
         let limits = self.paths[entry.path as usize].limits;
-        let all = pace_opens(limits.per_second, entry.away, &entry.pace);
+        let all = pace::opens(limits.per_second, entry.away, &entry.pace);
         let high = if high {
-            pace_opens(limits.high_per_second, entry.away_high, &entry.pace_high)
+            pace::opens(limits.high_per_second, entry.away_high, &entry.pace_high)
         } else {
             Opens::Open
         };
@@ -486,9 +361,9 @@ impl Lanes {
     fn pace_left(&mut self, room: u32, high: bool, now: Mono) -> u32 {
         let entry = &mut self.rooms[room as usize];
         let limits = self.paths[entry.path as usize].limits;
-        let all = pace_left(limits.per_second, entry.away, &mut entry.pace, now);
+        let all = pace::left(limits.per_second, entry.away, &mut entry.pace, now);
         match high {
-            true => all.min(pace_left(limits.high_per_second, entry.away_high, &mut entry.pace_high, now)),
+            true => all.min(pace::left(limits.high_per_second, entry.away_high, &mut entry.pace_high, now)),
             false => all,
         }
     }
@@ -553,41 +428,6 @@ impl Lanes {
                 self.paths[entry.path as usize].index.remove(&entry.name.0);
             }
         }
-    }
-}
-
-/// When a pace has a place again.
-enum Opens {
-    Open,
-    At(Mono),
-    WithAnswer,
-}
-
-fn pace_left(limit: Option<u32>, away: u32, cooling: &mut VecDeque<Mono>, now: Mono) -> u32 {
-    let Some(limit) = limit else { return u32::MAX };
-    while cooling.front().is_some_and(|&at| at <= now) {
-        cooling.pop_front();
-    }
-    limit.saturating_sub(away + u32_key(cooling.len()))
-}
-
-fn pace_opens(limit: Option<u32>, away: u32, cooling: &VecDeque<Mono>) -> Opens {
-    match (limit, cooling.front()) {
-        (Some(limit), _) if away + u32_key(cooling.len()) < limit => Opens::Open,
-        (Some(_), Some(&at)) => Opens::At(at),
-        (Some(_), None) => Opens::WithAnswer,
-        (None, _) => Opens::Open,
-    }
-}
-
-/// The counter that a lane in that state is counted by; empty lanes are not counted.
-fn counter(path: &mut PathLanes, lane: usize, state: LaneState) -> Option<&mut usize> {
-    match state {
-        LaneState::Empty => None,
-        LaneState::Ready => Some(&mut path.ready[lane]),
-        LaneState::Backoff(_) => Some(&mut path.backoff),
-        LaneState::Pace(_) | LaneState::PaceAway => Some(&mut path.pace),
-        LaneState::Away => Some(&mut path.away),
     }
 }
 

@@ -9,11 +9,14 @@ pub mod backoff;
 mod finish;
 mod gate;
 mod intake;
+mod job;
 mod lane;
 mod login;
 mod outcome;
+mod pace;
 mod pick;
 mod quota;
+mod room;
 pub mod status;
 mod ticket;
 mod verdict;
@@ -278,6 +281,12 @@ impl Scheduler {
     /// Sends nothing new from now on; calls away and letters still land.
     pub fn stop(&mut self) {
         self.stopped = true;
+    }
+
+    /// The process stood still for longer than others wait for it: whatever is held may have been
+    /// sent by them, and its next try says so. Walks all messages.
+    pub fn handle_frozen(&mut self) {
+        self.lanes.mark_all_maybe_sent();
     }
 
     /// After [`Scheduler::stop`]: whether nothing is on its way any more.

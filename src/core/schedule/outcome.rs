@@ -248,13 +248,13 @@ fn trouble(outcome: &Outcome) -> Option<&Trouble> {
     }
 }
 
-/// A trouble in one line: `403 message_send_error: message send reach limit`.
+/// A trouble in one line: `HTTP 403, message_send_error: message send reach limit`.
 fn told(trouble: &Trouble) -> String {
-    let status = trouble.status.map(|status| status.to_string());
-    let head: Vec<&str> = [status.as_deref(), trouble.code.as_deref()].into_iter().flatten().collect();
-    match head.is_empty() {
-        true => trouble.text.clone(),
-        false => format!("{}: {}", head.join(" "), trouble.text),
+    match (trouble.status, &trouble.code) {
+        (Some(status), Some(code)) => format!("HTTP {status}, {code}: {}", trouble.text),
+        (Some(status), None) => format!("HTTP {status}: {}", trouble.text),
+        (None, Some(code)) => format!("{code}: {}", trouble.text),
+        (None, None) => trouble.text.clone(),
     }
 }
 
@@ -263,7 +263,7 @@ fn error(outcome: &Outcome) -> String {
 }
 
 /// Writes a try into the job's history. A try that may have been delivered marks all later ones.
-fn remember(job: &mut super::lane::Job, outcome: &Outcome, at: Wall) {
+fn remember(job: &mut super::job::Job, outcome: &Outcome, at: Wall) {
     job.tries.last = Some(at);
     job.maybe_sent |= matches!(outcome, Outcome::Uncertain(_));
     if let Some(trouble) = trouble(outcome) {
