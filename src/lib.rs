@@ -1,13 +1,50 @@
 //! roomcast brings events from Kafka and NATS JetStream into the chatrooms of IM providers.
+//!
+//! # The way of a record
+//!
+//! A source in [`broker`] reads a *record* and puts it into the driver's inbox. [`driver`], the one
+//! loop, has [`core::decode`] make an *event* of it and [`core::route`] find the *route* that takes
+//! it: whose account sends it, to which rooms, with which content. That gives *messages*, one for
+//! each room, which the scheduler ([`core::schedule`]) takes into its *lanes*, together with a
+//! ticket for each: the record is *settled* when the last ticket is punched.
+//!
+//! Whenever quotas, gates, room paces and the order in a lane allow it, the scheduler gives out an
+//! effect to send. The driver has the account's provider ([`core::provider`]) make a *call* of it and
+//! [`http`] carry it out, once; the provider reads the answer, or the lack of one, as an *outcome*
+//! for each message. The scheduler's *verdict* follows: accepted, again (back to the front of its
+//! lane, at a time), or dead letter. A *letter* ([`core::letter`]) goes back to the broker, and its
+//! ticket is punched when the broker has confirmed it. With the last ticket the driver tells the
+//! source that the record is settled; the source acks it, or moves its watermark
+//! ([`core::watermark`]) and commits.
+//!
+//! Every turn of the loop is the same: one thing that happened, then effects until there is none,
+//! then sleep until the next thing or the time that the scheduler asked to be woken at. When as much
+//! is held as may be, the sources pause and poll on: nothing waits or grows without a bound.
+//!
+//! # The import law
+//!
+//! `core` is pure: it is handed time, randomness and the contents of files, and uses nothing of the
+//! crate but itself. `broker`, `http`, `clock`, `config` and `telemetry` know `core` alone, and not
+//! each other. `driver` knows `core`, `broker`, `http` and `clock`; `admin` knows `core` and the
+//! driver's handle; `simulator` knows types of `core`. `app` wires all of them, `cli` is the commands,
+//! and nothing uses either. `tests/layout` holds the source to it.
+
+pub mod core;
+
+pub mod broker;
+pub mod http;
+
+pub mod clock;
+pub mod driver;
+
+pub mod config;
+
+pub mod app;
 
 pub mod admin;
-pub mod app;
-pub mod broker;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod core;
-pub mod driver;
-pub mod http;
+
 pub mod simulator;
+
 pub mod telemetry;
+
+pub mod cli;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use roomcast::admin::metrics::{METRICS, Metric};
 use toml::Table;
 
 fn root() -> &'static Path {
@@ -52,28 +53,24 @@ fn the_code_map_names_every_module_of_the_crate() {
         let told = map.contains(&format!("`src/{name}.rs`")) || map.contains(&format!("`src/{name}/`"));
         assert!(told || ["lib", "main"].contains(&name.as_str()), "the code map has no `{name}`");
     }
-}
-
-/// Every `.rs` file below a folder; none when there is no such folder.
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path());
-    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    let files = files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
-    files.chain(folders.iter().flat_map(|folder| sources(folder))).collect()
+    for cell in first_cells(map).iter().flat_map(|cell| cell.split(", ")) {
+        let path = cell.trim_matches('`');
+        assert!(root().join(path).exists(), "the code map names {path}, which is not there");
+    }
 }
 
 #[test]
-fn every_metric_has_its_row() {
+fn the_metrics_table_is_what_a_scrape_has() {
     let readme = readme();
-    let told = first_cells(section(&readme, "## Metrics"));
-    assert_eq!(told.len(), told.iter().collect::<BTreeSet<_>>().len(), "a metric stands twice");
-    for path in sources(&root().join("src/admin")) {
-        let text = fs::read_to_string(&path).expect("a source file");
-        for (_, rest) in text.match_indices("name: \"roomcast_").map(|(at, _)| text[at..].split_at(7)) {
-            let name = rest.split('"').next().expect("a name");
-            assert!(told.contains(&format!("`{name}`").as_str()), "the README does not list `{name}`");
-        }
-    }
+    let rows: Vec<&str> =
+        section(&readme, "## Metrics").lines().filter(|line| line.starts_with("| `")).collect();
+    let row = |metric: &Metric| {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
+        format!("| `{}` | {labels} | {} |", metric.name, metric.help)
+    };
+    let wanted: Vec<String> = METRICS.iter().map(row).collect();
+    assert_eq!(rows, wanted);
 }
 
 #[test]
@@ -99,4 +96,23 @@ fn the_commands_of_the_readme_are_there() {
         assert_ne!(mode & 0o111, 0, "{script} cannot be run");
     }
     assert!(readme.contains("\n.ci/test "), "the test command");
+    let help =
+        Command::new(env!("CARGO_BIN_EXE_roomcast")).arg("--help").output().expect("the binary is built");
+    let help = String::from_utf8(help.stdout).expect("help is text");
+    let commands: BTreeSet<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split(' ').next())
+        .collect();
+    let scripts = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let starts = ["cargo run -- ", "roomcast ", "| roomcast "];
+    for line in scripts.flat_map(str::lines) {
+        let Some(rest) = starts.iter().find_map(|start| line.split_once(start)).map(|(_, rest)| rest) else {
+            continue;
+        };
+        let command = rest.split_whitespace().next().expect("a command");
+        assert!(commands.contains(command), "`{line}`: {commands:?} are there");
+    }
 }

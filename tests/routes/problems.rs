@@ -1,6 +1,6 @@
 //! What is wrong with a config is told, at its place, with what would be right.
 
-use roomcast::core::section::Place;
+use roomcast::core::section::{Place, Severity};
 
 use crate::support::build;
 
@@ -185,6 +185,40 @@ fn what_a_message_says() {
             "for ever",
         ),
     ]);
+}
+
+#[test]
+fn a_priority_and_the_options_that_exclude_it_are_told() {
+    let route = |rest: &str| {
+        format!(
+            "[[routes]]\nname = 'a'\naccount = 'live'\n{rest}\nmessage = {{ kind = 'text', text = '.', options = {{ level = 1 }} }}"
+        )
+    };
+    let (rules, problems) = build(&route("priority = 'high'"));
+    assert!(rules.is_none());
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    let problem = &problems[0];
+    assert_eq!(
+        (problem.severity, &*problem.key, &*problem.found, &*problem.wanted),
+        (Severity::Error, "routes[0].message.options.level", "1", "no level beside priority = \"high\"")
+    );
+    for rest in ["", "priority = 'low'", "priority = '.p'"] {
+        let (rules, problems) = build(&route(rest));
+        assert!(rules.is_some() && problems.is_empty(), "{rest}: {problems:#?}");
+    }
+}
+
+#[test]
+fn fields_that_the_provider_leaves_out_are_warned_of() {
+    let config = "[[routes]]\nname = 'a'\naccount = 'live'\nmessage = { kind = 'image', url = '.', md5 = '.', secret = '.', width = 3 }";
+    let (rules, problems) = build(config);
+    assert!(rules.is_some(), "a warning stops nothing");
+    let told: Vec<_> = problems.iter().map(|p| (p.severity, &*p.key, &*p.found)).collect();
+    let found = "a field for which fake has no place in a message of kind \"image\"";
+    let warning = |key| (Severity::Warning, key, found);
+    assert_eq!(told, ["routes[0].message.md5", "routes[0].message.secret"].map(warning));
+    let video = config.replace("image", "video");
+    assert!(build(&video).1.is_empty(), "a kind that has a place for them");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roomcast::core::model::{
-    AccountId, Content, Epoch, Origin, PartitionId, Path, Plan, Record, RecordId, SourceId,
+    AccountId, Content, Epoch, Origin, PartitionId, Path, Plan, Priority, Record, RecordId, SourceId,
 };
 use roomcast::core::provider::{
     Answer, Call, Draft, Invalid, Item, Kind, KindName, Limits, LoginFault, Outcomes, PathQuota, Provider,
@@ -17,7 +17,8 @@ use roomcast::core::route::{AccountView, Rules};
 use roomcast::core::section::{Node, Place, Problem, Report, Section, Table, Value};
 use roomcast::core::time::Wall;
 
-/// A provider that takes decimal room ids of up to 20 digits, texts of up to 100 bytes, and no tips.
+/// A provider that takes decimal room ids of up to 20 digits, texts of up to 100 bytes, and no tips. An
+/// image's `md5` and `secret` have no place, and the option `level` excludes a high priority.
 #[derive(Debug)]
 struct Fake(Limits);
 
@@ -71,6 +72,20 @@ impl Provider for Fake {
             .map(|(name, _)| (name.clone(), "the option level, a number".to_owned()))
             .collect();
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+    fn check_priority(
+        &self,
+        _: Path,
+        priority: Priority,
+        options: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<(), (String, String)> {
+        match options.contains_key("level") && priority == Priority::High {
+            true => Err(("level".to_owned(), "no level beside priority = \"high\"".to_owned())),
+            false => Ok(()),
+        }
+    }
+    fn ignored_fields(&self, kind: KindName) -> &'static [&'static str] {
+        if kind == KindName::Image { &["md5", "secret"] } else { &[] }
     }
     fn render(&self, draft: &Draft<'_>) -> Result<Arc<Content>, Invalid> {
         if let Kind::Text { text } = &draft.kind

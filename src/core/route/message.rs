@@ -6,87 +6,12 @@
 
 use serde_json::{Map, Value};
 
+use super::fields::{KINDS, Want};
 use super::filter::{Filter, Input, Trouble};
 use super::text::{filter_at, full_key, told};
-use crate::core::model::Path;
+use crate::core::model::{Path, Priority};
 use crate::core::provider::{Kind, KindName, Media, Provider};
 use crate::core::section::{Node, Section, Value as Written};
-
-/// What a field takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Want {
-    /// A text; numbers and booleans become texts.
-    Text,
-    /// A whole number that is not negative.
-    Whole,
-    /// A number, or a text that is one.
-    Number,
-    /// Any JSON.
-    Json,
-}
-
-/// A field's name, what it takes, and whether it must be there.
-type Field = (&'static str, Want, bool);
-
-const TEXT: &[Field] = &[("text", Want::Text, true)];
-const IMAGE: &[Field] = &[
-    ("url", Want::Text, true),
-    ("name", Want::Text, false),
-    ("width", Want::Whole, false),
-    ("height", Want::Whole, false),
-    ("md5", Want::Text, false),
-    ("bytes", Want::Whole, false),
-    ("extension", Want::Text, false),
-    ("secret", Want::Text, false),
-];
-const AUDIO: &[Field] = &[
-    ("url", Want::Text, true),
-    ("name", Want::Text, false),
-    ("duration_ms", Want::Whole, false),
-    ("bytes", Want::Whole, false),
-    ("md5", Want::Text, false),
-    ("extension", Want::Text, false),
-    ("secret", Want::Text, false),
-];
-const VIDEO: &[Field] = &[
-    ("url", Want::Text, true),
-    ("name", Want::Text, false),
-    ("duration_ms", Want::Whole, false),
-    ("width", Want::Whole, false),
-    ("height", Want::Whole, false),
-    ("bytes", Want::Whole, false),
-    ("md5", Want::Text, false),
-    ("extension", Want::Text, false),
-    ("secret", Want::Text, false),
-    ("thumb", Want::Text, false),
-    ("thumb_secret", Want::Text, false),
-];
-const FILE: &[Field] = &[
-    ("url", Want::Text, true),
-    ("name", Want::Text, false),
-    ("bytes", Want::Whole, false),
-    ("md5", Want::Text, false),
-    ("extension", Want::Text, false),
-    ("secret", Want::Text, false),
-];
-const LOCATION: &[Field] =
-    &[("lat", Want::Number, true), ("lng", Want::Number, true), ("address", Want::Text, true)];
-const COMMAND: &[Field] = &[("action", Want::Text, true), ("data", Want::Json, false)];
-const CUSTOM: &[Field] =
-    &[("event", Want::Text, true), ("fields", Want::Json, false), ("attach", Want::Json, false)];
-
-/// The kinds that a message table may name, with their fields (section 10 of the design).
-const KINDS: &[(&str, KindName, &[Field])] = &[
-    ("text", KindName::Text, TEXT),
-    ("image", KindName::Image, IMAGE),
-    ("audio", KindName::Audio, AUDIO),
-    ("video", KindName::Video, VIDEO),
-    ("file", KindName::File, FILE),
-    ("location", KindName::Location, LOCATION),
-    ("command", KindName::Command, COMMAND),
-    ("custom", KindName::Custom, CUSTOM),
-    ("tip", KindName::Tip, TEXT),
-];
 
 /// What a route sends.
 #[derive(Debug)]
@@ -130,8 +55,14 @@ enum Template {
 }
 
 impl MessageRule {
-    /// Reads the `message` of a route whose account and path are known.
-    pub fn read(route: &Section<'_>, provider: &dyn Provider, path: Path) -> Option<Self> {
+    /// Reads the `message` of a route whose account and path are known; `priority` is the route's
+    /// where that is the same for every event.
+    pub fn read(
+        route: &Section<'_>,
+        provider: &dyn Provider,
+        path: Path,
+        priority: Option<Priority>,
+    ) -> Option<Self> {
         let machine = |as_command| {
             if let Err(lacks) = provider.supports(KindName::Machine, path) {
                 route.wrong("message", "a machine event", lacks);
@@ -145,7 +76,7 @@ impl MessageRule {
             Some(Written::Text(word)) if word == "command" => machine(true),
             Some(Written::Table(_)) => {
                 let section = route.section("message")?;
-                let mapping = Mapping::read(&section, provider, path);
+                let mapping = Mapping::read(&section, provider, path, priority);
                 if mapping.is_none() && !known_kind(&section) {
                     // Which keys are right depends on the kind: one problem is enough.
                     section.keys().for_each(|key| {
@@ -182,7 +113,12 @@ fn known_kind(section: &Section<'_>) -> bool {
 }
 
 impl Mapping {
-    fn read(section: &Section<'_>, provider: &dyn Provider, path: Path) -> Option<Self> {
+    fn read(
+        section: &Section<'_>,
+        provider: &dyn Provider,
+        path: Path,
+        priority: Option<Priority>,
+    ) -> Option<Self> {
         let word = section.required_text("kind")?;
         let Some((_, kind, fields)) = KINDS.iter().find(|(known, _, _)| *known == word) else {
             section.wrong("kind", format!("{word:?}"), told(&word, KINDS.iter().map(|(known, _, _)| *known)));
@@ -216,6 +152,9 @@ impl Mapping {
                 None => {}
             }
         }
+        if usable {
+            warn_of_ignored(section, provider, *kind, &word);
+        }
         let mut part = |name: &str| {
             let node = section.node(name)?;
             let template = Template::read(section, name, node);
@@ -223,7 +162,7 @@ impl Mapping {
             template
         };
         let (sender, ext) = (part("sender"), part("ext"));
-        let options = options(section, provider, *kind, path);
+        let options = options(section, provider, *kind, path, priority);
         usable.then_some(())?;
         Some(Self { kind: *kind, fields: read, sender, ext, options: options? })
     }
@@ -274,12 +213,25 @@ impl Mapping {
     }
 }
 
-/// Reads `options` and has the provider check them: filters that are not literals go as null.
+/// Fields that are set and that the provider has no place for are left out of the message.
+fn warn_of_ignored(section: &Section<'_>, provider: &dyn Provider, kind: KindName, word: &str) {
+    for name in provider.ignored_fields(kind).iter().filter(|name| section.node(name).is_some()) {
+        section.warn(
+            name,
+            format!("a field for which {} has no place in a message of kind {word:?}", provider.name()),
+            "no such key: it is left out of the message",
+        );
+    }
+}
+
+/// Reads `options` and has the provider check them, alone and beside the route's priority: filters
+/// that are not literals go as null.
 fn options(
     section: &Section<'_>,
     provider: &dyn Provider,
     kind: KindName,
     path: Path,
+    priority: Option<Priority>,
 ) -> Option<Vec<(String, Template)>> {
     let Some(node) = section.node("options") else { return Some(Vec::new()) };
     let Written::Table(table) = &node.value else {
@@ -292,16 +244,18 @@ fn options(
         options.push((name.clone(), Template::read(&inner, name, node)?));
     }
     let known = options.iter().map(|(name, template)| (name.clone(), template.constant())).collect();
-    match provider.check_options(kind, path, &known) {
-        Ok(()) => Some(options),
-        Err(problems) => {
-            for (name, wanted) in problems {
-                let found = known.get(&name).filter(|value| !value.is_null());
-                inner.wrong(&name, found.map_or_else(|| "a filter".to_owned(), ToString::to_string), wanted);
-            }
-            None
-        }
+    let mut problems = provider.check_options(kind, path, &known).err().unwrap_or_default();
+    if let Some(priority) = priority
+        && let Err((name, wanted)) = provider.check_priority(path, priority, &known)
+        && !problems.iter().any(|(told, _)| *told == name)
+    {
+        problems.push((name, wanted));
     }
+    for (name, wanted) in &problems {
+        let found = known.get(name).filter(|value| !value.is_null());
+        inner.wrong(name, found.map_or_else(|| "a filter".to_owned(), ToString::to_string), wanted);
+    }
+    problems.is_empty().then_some(options)
 }
 
 fn named(name: &str, trouble: Trouble) -> Trouble {

@@ -6,6 +6,7 @@
 //! waits, sends or remembers one record while it looks at the next.
 
 pub mod explain;
+mod fields;
 pub mod filter;
 mod identity;
 mod message;

@@ -254,7 +254,11 @@ impl Send {
             section.node("message");
             return None;
         };
-        let message = MessageRule::read(section, &*account.provider, target.path());
+        let fixed = match priority {
+            Some(PriorityRule::Fixed(priority)) => Some(priority),
+            Some(PriorityRule::Filter(_)) | None => None,
+        };
+        let message = MessageRule::read(section, &*account.provider, target.path(), fixed);
         Some(Self { account, target, message: message?, priority: priority?, ttl })
     }
 }
