@@ -29,6 +29,8 @@
 //! driver's handle; `simulator` knows types of `core`. `app` wires all of them, `cli` is the commands,
 //! and nothing uses either. `tests/layout` holds the source to it.
 
+// In the order of the data; the blank lines keep the formatter from another one.
+
 pub mod core;
 
 pub mod broker;

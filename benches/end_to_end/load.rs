@@ -21,6 +21,7 @@ const AWAY: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker with an empty topic or stream.
+#[expect(clippy::large_enum_variant, reason = "there is one for a whole run")]
 pub enum Load {
     /// A topic of Apache Kafka.
     Kafka { brokers: String, topic: String, producer: ThreadedProducer<DefaultProducerContext> },
