@@ -116,12 +116,12 @@ fn a_typical_route_is_fast() {
         Some(b"662169212321793"),
         br#"{"specversion":"1.0","id":"3b6d9f6e","source":"/live/gifts","type":"gift.sent","time":"2026-01-31T23:59:59.123Z","datacontenttype":"application/json","data":{"user":{"id":"u-1001","name":"Ann","level":12},"gift":{"id":77,"name":"rocket","count":3,"price":9.9},"room":"662169212321793","combo":true}}"#,
     );
-    let start = Instant::now();
+    let start = work_of_this_thread();
     let mut sent = 0;
-    while start.elapsed() < Duration::from_millis(500) {
+    while work_of_this_thread() - start < Duration::from_millis(500) {
         sent += rules.plan(&record).messages.len();
     }
-    let per_second = sent as f64 / start.elapsed().as_secs_f64();
+    let per_second = sent as f64 / (work_of_this_thread() - start).as_secs_f64();
     eprintln!("{per_second:.0} records a second through a typical route");
     assert!(per_second > 5_000.0, "{per_second:.0} records a second");
 }
@@ -130,4 +130,13 @@ fn a_typical_route_is_fast() {
 fn rules_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Rules>();
+}
+
+/// Processor time of this thread: what others do on the machine must not decide a test.
+fn work_of_this_thread() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes into the place it is given, which is a timespec.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0, "the clock of a thread is there on Linux");
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).expect("less than a second"))
 }

@@ -12,6 +12,9 @@ use super::offsets::Begin;
 use crate::core::model::{Epoch, PartitionId, RecordId};
 use crate::core::watermark::{METADATA_EASY, METADATA_FULL, Watermark};
 
+/// What a partition may always hold: with less, every pause would cost more than it brings.
+const LEAST_PART: usize = 100;
+
 /// All partitions this process ever had.
 #[derive(Default)]
 pub(super) struct Partitions {
@@ -59,6 +62,8 @@ pub(super) struct Held {
     closed: bool,
     /// Whether the commit's metadata has no room for more.
     full: bool,
+    /// Whether it holds its part of what the source may hold.
+    ahead: bool,
     /// Whether anything was finished since the last [`Held::progress`].
     dirty: bool,
     /// The last offset and metadata handed to librdkafka.
@@ -88,7 +93,7 @@ impl Slot {
 impl Held {
     /// Whether nothing should be fetched, when `intake` says whether the source as a whole is open.
     pub(super) fn wants_pause(&self, intake: bool) -> bool {
-        !intake || self.closed || self.full
+        !intake || self.closed || self.full || self.ahead
     }
 
     /// The commit's metadata is full; the partition waits until its oldest records are finished.
@@ -180,6 +185,7 @@ impl Partitions {
             paused: false,
             closed: false,
             full: false,
+            ahead: false,
             dirty: left.is_some(),
             told: left.is_none().then(|| (start, metadata.to_owned())),
         });
@@ -235,6 +241,16 @@ impl Partitions {
         slots
             .filter(|slot| slot.held.as_ref().is_some_and(|held| held.paused))
             .map(|slot| (&slot.topic, slot.number))
+    }
+
+    /// Finds out which partitions hold their part of `held_records`. A backlog comes one partition after
+    /// another: without this the first ones would fill the source, and the rooms of all others wait.
+    pub(super) fn balance(&mut self, held_records: usize) {
+        let assigned = self.held().count();
+        let part = (held_records / assigned.max(1)).max(LEAST_PART);
+        for (_, _, held) in self.held_mut() {
+            held.ahead = held.mark.open() >= if held.ahead { part / 2 } else { part };
+        }
     }
 
     /// Marks a record as finished; false when its assignment is over.
@@ -295,6 +311,29 @@ mod tests {
         assert!(!partitions.settle(record(id, old, 0)));
         assert!(partitions.settle(record(id, new, 0)));
         assert!(!partitions.settle(record(id, new, 0)), "once");
+    }
+
+    #[test]
+    fn a_partition_waits_while_it_holds_its_part() {
+        let mut partitions = Partitions::default();
+        let ids = [partitions.intern("t", 0), partitions.intern("t", 1)];
+        let epochs = ids.map(|id| partitions.assign(id, 0, "", 0));
+        let pauses = |partitions: &mut Partitions| {
+            partitions.balance(1_000);
+            partitions.held().map(|(_, _, held)| held.wants_pause(true)).collect::<Vec<_>>()
+        };
+        for offset in 0..499 {
+            partitions.slot_mut(ids[0]).unwrap().held.as_mut().unwrap().mark.receive(offset);
+        }
+        assert_eq!(pauses(&mut partitions), [false, false]);
+        partitions.slot_mut(ids[0]).unwrap().held.as_mut().unwrap().mark.receive(499);
+        assert_eq!(pauses(&mut partitions), [true, false], "half of 1,000 each");
+        for offset in 0..250 {
+            partitions.settle(record(ids[0], epochs[0], offset));
+        }
+        assert_eq!(pauses(&mut partitions), [true, false], "not before it is half empty");
+        partitions.settle(record(ids[0], epochs[0], 250));
+        assert_eq!(pauses(&mut partitions), [false, false]);
     }
 
     #[test]
