@@ -140,22 +140,24 @@ impl Turn<'_> {
             Some(cloud) => Identity::Event(cloud),
             None => Identity::Record(&self.source.name, &self.record.origin),
         };
-        self.plan.base = identity.base("", 0);
         let rules = self.rules;
         for (id, rule) in rules.routes() {
             if self.plan.route.is_some() {
-                self.told(rule, false, "not asked: an earlier route took the event".to_owned());
+                if self.trace.is_none() {
+                    break;
+                }
+                self.told(rule, false, || "not asked: an earlier route took the event".to_owned());
                 continue;
             }
             match self.ask(rule, &input) {
-                Answer::Leaves(why) => self.told(rule, false, why),
+                Answer::Leaves(why) => self.told(rule, false, || why),
                 Answer::Takes(why) => {
-                    self.told(rule, true, why.to_owned());
+                    self.told(rule, true, || why.to_owned());
                     self.plan.base = identity.base(&rule.policy.name, 0);
                     self.take(id, rule, &input, key.as_ref().err());
                 }
                 Answer::Fatal(why) => {
-                    self.told(rule, true, why.clone());
+                    self.told(rule, true, || why.clone());
                     self.plan.route = Some(id);
                     self.plan.account = rule.send.as_ref().map(|send| send.account.id);
                     self.plan.base = identity.base(&rule.policy.name, 0);
@@ -164,6 +166,7 @@ impl Turn<'_> {
             }
         }
         if self.plan.route.is_none() {
+            self.plan.base = identity.base("", 0);
             self.unmatched();
         }
         if let Some(trace) = self.trace {
@@ -172,10 +175,15 @@ impl Turn<'_> {
         self.plan
     }
 
-    fn told(&mut self, rule: &Rule, took: bool, why: String) {
+    fn told(&mut self, rule: &Rule, took: bool, why: impl FnOnce() -> String) {
         if let Some(trace) = self.trace.as_deref_mut() {
-            trace.tried.push(Tried { route: rule.policy.name.clone(), took, why });
+            trace.tried.push(Tried { route: rule.policy.name.clone(), took, why: why() });
         }
+    }
+
+    /// A route leaves the event. Why is put into words only for somebody who listens.
+    fn leaves(&self, why: impl FnOnce() -> String) -> Answer {
+        Answer::Leaves(if self.trace.is_some() { why() } else { String::new() })
     }
 
     fn input(&self, key: &Result<Option<String>, String>) -> Input {
@@ -207,23 +215,23 @@ impl Turn<'_> {
         let scope = &rule.scope;
         let topic = &*self.record.origin.topic;
         if scope.source.is_some_and(|source| source != self.record.id.source) {
-            return Answer::Leaves(format!("takes events of another source than {:?}", self.source.name));
+            return self.leaves(|| format!("takes events of another source than {:?}", self.source.name));
         }
         if scope.topics.as_ref().is_some_and(|topics| !topics.iter().any(|name| name == topic)) {
-            return Answer::Leaves(format!("its topics do not have {topic:?}"));
+            return self.leaves(|| format!("its topics do not have {topic:?}"));
         }
         if scope.subjects.as_ref().is_some_and(|subjects| !subjects.iter().any(|p| fits(p, topic))) {
-            return Answer::Leaves(format!("none of its subjects fits {topic:?}"));
+            return self.leaves(|| format!("none of its subjects fits {topic:?}"));
         }
         let Some(when) = &rule.when else { return Answer::Takes("it has no `when`") };
         match when.output(input) {
             Ok(Val::Null | Val::Bool(false)) => {
-                Answer::Leaves(format!("its `when` is false: {}", when.text()))
+                self.leaves(|| format!("its `when` is false: {}", when.text()))
             }
             Ok(_) => Answer::Takes("its `when` is true"),
             Err(Trouble::Failed(why)) => {
                 self.plan.when_errors += 1;
-                Answer::Leaves(format!("its `when` failed, which counts as false: {why}"))
+                self.leaves(|| format!("its `when` failed, which counts as false: {why}"))
             }
             Err(Trouble::Fatal(why)) => Answer::Fatal(format!("when of route {:?}: {why}", rule.policy.name)),
         }
