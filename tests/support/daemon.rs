@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::ask_until;
 use super::http::{self, Answer};
 use super::process::Process;
-use super::{ask_until, free_port};
 
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_roomcast");
@@ -27,7 +27,6 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub struct Daemon {
     process: Process,
     folder: TempDir,
-    port: u16,
 }
 
 /// The binary with arguments, untouched by the variables of whoever runs the tests.
@@ -46,10 +45,10 @@ impl Daemon {
     /// Starts it with a config (without `[admin]`, which is added) and returns at once.
     pub fn start(config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
-        let port = free_port();
-        let admin = format!("[admin]\nlisten = \"127.0.0.1:{port}\"\ntoken = \"{TOKEN}\"\n\n");
+        // A port of the kernel's choice: one that we chose may be somebody else's before it is bound.
+        let admin = format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n\n");
         fs::write(config_path(&folder), admin + config).expect("the scratch folder can be written");
-        Self { process: launch(&folder), folder, port }
+        Self { process: launch(&folder), folder }
     }
 
     /// Starts it and waits until it is ready.
@@ -73,12 +72,20 @@ impl Daemon {
 
     /// GET on its admin address; `None` when nobody answers.
     pub fn get(&self, path: &str) -> Option<Answer> {
-        http::get(&format!("http://127.0.0.1:{}{path}", self.port))
+        http::get(&format!("http://{}{path}", self.address()?))
+    }
+
+    /// Where it says that its admin port is; `None` before it has said so.
+    fn address(&self) -> Option<String> {
+        let line =
+            self.process.find_line(0, Duration::ZERO, |line| line.text.contains("admin port open")).ok()?;
+        let said: serde_json::Value = serde_json::from_str(&line).expect("its log is JSON");
+        Some(said["listen"].as_str().expect("the line tells the address").to_owned())
     }
 
     /// What `/api/status` says; `None` when nobody answers.
     pub fn status(&self) -> Option<serde_json::Value> {
-        let url = format!("http://127.0.0.1:{}/api/status", self.port);
+        let url = format!("http://{}/api/status", self.address()?);
         let answer = http::get_with_token(&url, TOKEN)?;
         assert_eq!(answer.status, 200, "{}", answer.body);
         Some(serde_json::from_str(&answer.body).expect("the status is JSON"))
@@ -107,7 +114,7 @@ impl Daemon {
         self.process.kill();
     }
 
-    /// Starts it again with the same config and port. It must have ended.
+    /// Starts it again with the same config. It must have ended.
     pub fn restart(&mut self) {
         self.process = launch(&self.folder);
     }
