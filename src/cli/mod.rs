@@ -162,10 +162,13 @@ pub fn look() -> render::Look {
     }
 }
 
-/// A runtime for the commands that speak to the network.
+/// A runtime for the commands that speak to the network: one thread, beside those of the Kafka
+/// client. The loop, the calls and their connections wake each other all the time; on two threads
+/// every other wake goes through the kernel, which cost a quarter of the processor time of a record
+/// and brought no more records a second (`benches/end_to_end.sh kafka-20ms-1000`).
 ///
 /// # Errors
-/// When the system gives no threads.
+/// When the system gives no timer or poll.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

@@ -199,6 +199,7 @@ impl Settings {
             .set("fetch.min.bytes", "1")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.queue.backoff.ms", "50")
+            .set("socket.nagle.disable", "true")
             .set("check.crcs", "true")
             .set("topic.metadata.refresh.interval.ms", "10000");
         self.set_properties(&mut config);
