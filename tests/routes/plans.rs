@@ -1,6 +1,6 @@
 //! What records become: who takes them, where they go, what they say.
 
-use roomcast::core::model::{AccountId, Class, DropReason};
+use roomcast::core::model::{AccountId, Class, DropReason, SourceId};
 
 use crate::support::{plan, record, rules, told};
 
@@ -235,4 +235,22 @@ fn what_stands_beside_the_content_and_machine_events() {
         (r#""command""#, "Machine(MachineEvent { as_command: true"),
         (r#""custom""#, "Machine(MachineEvent { as_command: false"),
     ]);
+}
+
+#[test]
+fn an_account_is_counted_by_the_first_source_that_feeds_it() {
+    let rules = rules(
+        r#"
+        [[routes]]
+        name = "scores"
+        source = "nats"
+        account = "match"
+        [[routes]]
+        name = "rest"
+        account = "live"
+        "#,
+    );
+    assert_eq!(rules.first_source_of(AccountId(1)), Some(SourceId(1)), "only the second source's events");
+    assert_eq!(rules.first_source_of(AccountId(0)), Some(SourceId(0)), "any source's events");
+    assert_eq!(rules.first_source_of(AccountId(2)), None, "nobody sends through it");
 }
