@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::time::{Mono, Wall};
+use super::time::Wall;
 
 /// A source by its place in the config's list of sources (sorted by name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -344,8 +344,8 @@ pub struct Failure {
     pub rooms: Vec<Room>,
 }
 
-/// What the routes make of one record. Exactly one of the four lists of a record's fate may be
-/// empty only when another is not: a plan without messages and failures is a drop.
+/// What the routes make of one record: messages, failures, or both; a plan with neither is a drop
+/// and says why.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The route that took the event, if one did.
@@ -386,6 +386,3 @@ pub struct AttemptId(pub u64);
 /// An id of a letter on its way to the dead-letter topic, unique within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BurialId(pub u64);
-
-/// When a thing is due, for ordered sets: earliest first, then by number.
-pub type Due<T> = (Mono, T);

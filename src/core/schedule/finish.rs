@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::job::Job;
 use super::status::Fate;
 use super::ticket::{FailedRoom, Group};
-use super::{Burial, Effect, Scheduler};
+use super::{Burial, Effect, OnExpiry, Scheduler};
 use crate::core::letter::Letter;
 use crate::core::model::{BurialId, Class, DropReason, Room, Tries};
 use crate::core::provider::Acceptance;
@@ -63,11 +63,12 @@ impl Scheduler {
     /// A message whose time is over.
     pub(super) fn finish_expired(&mut self, job: u32, now: Mono) {
         let route = self.lanes.job(job).message.route;
-        if super::intake::expiry_letter(self.settings.routes[usize::from(route.0)].on_expiry) {
-            let error = "its time-to-live ended before it could be delivered".to_owned();
-            self.finish_failed(job, Class::Expired, error, now);
-        } else {
-            self.finish_dropped(job, DropReason::Expired, now);
+        match self.settings.routes[usize::from(route.0)].on_expiry {
+            OnExpiry::Drop => self.finish_dropped(job, DropReason::Expired, now),
+            OnExpiry::DeadLetter => {
+                let error = "its time-to-live ended before it could be delivered".to_owned();
+                self.finish_failed(job, Class::Expired, error, now);
+            }
         }
     }
 

@@ -111,7 +111,7 @@ impl Gate {
     pub fn refused(&mut self, attempt: AttemptId, text: &str, now: Mono, seed: u64) -> bool {
         self.refusals = self.refusals.saturating_add(1);
         if self.refusals >= REFUSALS_IN_A_ROW {
-            self.close(Some(attempt), GateCause::Refused, Duration::ZERO, text, now, seed);
+            self.close(attempt, GateCause::Refused, Duration::ZERO, text, now, seed);
             return true;
         }
         self.answered(attempt);
@@ -128,12 +128,12 @@ impl Gate {
     /// The provider holds the path back for at least `wait`.
     pub fn banned(&mut self, attempt: AttemptId, wait: Duration, text: &str, now: Mono, seed: u64) {
         let jitter = Duration::from_millis(seed % (BAN_JITTER_MS + 1));
-        self.close(Some(attempt), GateCause::Ban, wait + jitter, text, now, seed);
+        self.close(attempt, GateCause::Ban, wait + jitter, text, now, seed);
     }
 
     /// A call failed by the account's fault.
     pub fn failed(&mut self, attempt: AttemptId, cause: GateCause, text: &str, now: Mono, seed: u64) {
-        self.close(Some(attempt), cause, Duration::ZERO, text, now, seed);
+        self.close(attempt, cause, Duration::ZERO, text, now, seed);
     }
 
     /// The probe came back without saying anything about what closed the gate (the session was not
@@ -165,7 +165,7 @@ impl Gate {
 
     fn close(
         &mut self,
-        attempt: Option<AttemptId>,
+        attempt: AttemptId,
         cause: GateCause,
         least: Duration,
         text: &str,
@@ -177,7 +177,7 @@ impl Gate {
             // A call sent before the gate closed: the same trouble, known already. A ban that it
             // brings counts from this answer.
             State::Closed { why, until } => (why.step, Some(*until)),
-            State::Probing { why, probe } if Some(*probe) == attempt => (why.step.saturating_add(1), None),
+            State::Probing { why, probe } if *probe == attempt => (why.step.saturating_add(1), None),
             // Another call while one probes: what the probe says decides, except for a ban.
             State::Probing { why, .. } if cause == GateCause::Ban => (why.step, None),
             State::Probing { .. } => return,

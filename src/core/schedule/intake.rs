@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::job::Job;
 use super::status::Fate;
 use super::ticket::Group;
-use super::{OnExpiry, OnFull, Scheduler};
+use super::{OnFull, Scheduler};
 use crate::core::letter::Letter;
 use crate::core::model::{Class, DropReason, Epoch, Message, PartitionId, Plan, Record, SourceId, Tries};
 use crate::core::time::{Mono, Now};
@@ -222,9 +222,4 @@ fn weight(plan: &Plan) -> usize {
         }
     }
     weight + plan.failures.iter().map(|failure| failure.error.len() + JOB_WEIGHT).sum::<usize>()
-}
-
-/// What `on_expiry` makes of a message whose time is over: a letter, or a counted drop.
-pub(super) fn expiry_letter(on_expiry: OnExpiry) -> bool {
-    on_expiry == OnExpiry::DeadLetter
 }

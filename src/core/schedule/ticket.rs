@@ -318,7 +318,7 @@ impl Held {
         u16::try_from(self.sources.len()).expect("a source has a 16-bit id")
     }
 
-    /// Counts a record that was refused because its partition is not ours.
+    /// Whether that key still stands for that record: keys are used again, ids are not.
     pub fn id_is_held(&self, record: u32, id: RecordId) -> bool {
         self.records.get(record as usize).is_some_and(|held| held.record.id == id)
     }
