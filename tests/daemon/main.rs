@@ -13,6 +13,7 @@ mod bed;
 mod ends;
 mod kinds;
 mod poison;
+mod secure;
 mod tap;
 mod throttle;
 mod trouble;

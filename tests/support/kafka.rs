@@ -67,7 +67,7 @@ impl Kafka {
         Self { port: port.expect("ROOMCAST_TEST_KAFKA is HOST:PORT"), private: None }
     }
 
-    /// A broker of one's own, with more properties (`KEY=VALUE`).
+    /// A broker of one's own, with more properties (`KEY=VALUE`); `listeners` adds to its own.
     #[track_caller]
     pub fn start(properties: &[&str]) -> Self {
         let properties: Vec<String> = properties.iter().map(|&property| property.to_owned()).collect();
@@ -130,6 +130,26 @@ impl Kafka {
             let led = found.iter().filter(|partition| partition.leader() >= 0).count();
             (i32::try_from(led) == Ok(partitions)).then_some(())
         });
+    }
+
+    /// Gives a user a password for SCRAM: the broker keeps it, and its own tool is who sets it.
+    #[track_caller]
+    pub fn add_scram_user(&self, mechanism: &str, name: &str, password: &str) {
+        let libraries = format!("{}/libs/*", from_brokers_sh("ROOMCAST_TEST_KAFKA_HOME"));
+        let credential = format!("{mechanism}=[password={password}]");
+        let mut command = Command::new("java");
+        command.args(["-cp", &libraries, "kafka.admin.ConfigCommand", "--bootstrap-server", &self.address()]);
+        command.args([
+            "--alter",
+            "--add-config",
+            &credential,
+            "--entity-type",
+            "users",
+            "--entity-name",
+            name,
+        ]);
+        let done = command.output().expect("Java is there");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// Whether a topic is there. Asking makes none.

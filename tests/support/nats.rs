@@ -4,8 +4,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::{self, stream};
+use async_nats::{ConnectOptions, HeaderMap};
 use futures_util::StreamExt;
 use tempfile::TempDir;
 
@@ -18,6 +18,7 @@ const AWAY: usize = 500;
 
 /// A server, running or killed.
 pub struct Nats {
+    options: Box<dyn Fn() -> ConnectOptions + Send + Sync>,
     process: Process,
     folder: TempDir,
     port: u16,
@@ -46,6 +47,12 @@ impl Nats {
     /// Starts a server with more lines of config (`max_payload: 12MB`).
     #[track_caller]
     pub fn start_with(config: &str) -> Self {
+        Self::start_guarded(config, ConnectOptions::new)
+    }
+
+    /// Starts a server that asks who comes; tests connect to it with these options.
+    #[track_caller]
+    pub fn start_guarded(config: &str, options: impl Fn() -> ConnectOptions + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
         std::fs::write(folder.path().join(CONFIG), config).expect("the scratch folder can be written");
         let mut port = free_port();
@@ -56,7 +63,7 @@ impl Nats {
             port = free_port();
             process = launch(&folder, port);
         }
-        Self { process, folder, port }
+        Self { options: Box::new(options), process, folder, port }
     }
 
     /// `nats://127.0.0.1:PORT`.
@@ -79,7 +86,7 @@ impl Nats {
     /// A new connection's JetStream.
     pub fn jetstream(&self) -> jetstream::Context {
         block_on(async {
-            let client = async_nats::connect(self.url()).await.expect("the server is ready");
+            let client = (self.options)().connect(self.url()).await.expect("the server is ready");
             jetstream::new(client)
         })
     }

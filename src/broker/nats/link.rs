@@ -148,9 +148,10 @@ where
         }
         Login::Token(token) => options.token(token.expose_secret().to_owned()),
         Login::Nkey(seed) => options.nkey(seed.expose_secret().trim().to_owned()),
+        // A secret is kept without the line break at its end, which the client's reader insists on.
         // The error is not repeated: it could quote what it could not read.
         Login::Credentials(text) => options
-            .credentials(text.expose_secret())
+            .credentials(&format!("{}\n", text.expose_secret()))
             .map_err(|_| "the credentials are not a NATS credentials file (a JWT and a seed)".to_owned())?,
     };
     if let Some(tls) = &settings.tls {
