@@ -33,20 +33,30 @@
 
 pub mod core;
 
+#[cfg(feature = "daemon")]
 pub mod broker;
+#[cfg(feature = "daemon")]
 pub mod http;
 
+#[cfg(feature = "daemon")]
 pub mod clock;
+#[cfg(feature = "daemon")]
 pub mod driver;
 
+#[cfg(feature = "daemon")]
 pub mod config;
 
+#[cfg(feature = "daemon")]
 pub mod app;
 
+#[cfg(feature = "daemon")]
 pub mod admin;
 
+#[cfg_attr(not(feature = "daemon"), allow(dead_code, reason = "what the server alone calls"))]
 pub mod simulator;
 
+#[cfg(feature = "daemon")]
 pub mod telemetry;
 
+#[cfg(feature = "daemon")]
 pub mod cli;

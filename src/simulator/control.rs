@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::log::Filter;
 use super::payload::Payload;
 use super::rule::{Effect, Rule};
-use super::world::Shared;
+use super::shared::Shared;
 
 /// Log entries in one answer; the next ones begin at the last `seq` + 1.
 const MAX_ENTRIES: usize = 100_000;

@@ -36,7 +36,7 @@ pub(super) struct Note {
 
 /// What is answered.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub struct Answer {
     /// HTTP status.
     pub status: u16,
     /// Yunxin: the body's code; else the HTTP status.

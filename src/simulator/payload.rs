@@ -14,7 +14,7 @@ use http::{Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::clock::{Clock, Wait};
-use super::world::{Manner, Plan};
+use super::judge::{Manner, Plan};
 
 /// Pieces of a body that dribbles in.
 const PIECES: u32 = 20;

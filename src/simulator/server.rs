@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,23 +22,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::control;
+use super::judge::{Manner, Request};
 use super::payload::{Payload, response};
-use super::world::{Manner, Shared};
+use super::shared::Shared;
 
 /// The largest request that is read; more is answered 413, as by a gateway.
 const MAX_BODY: usize = 1 << 20;
 /// Connections that wait to be taken.
 const BACKLOG: u32 = 1_024;
-
-/// A request, whole.
-#[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub method: Method,
-    /// Without the query, which neither provider looks at.
-    pub path: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
 
 /// An address that stays ours whether or not we listen on it.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use super::Easemob;
 use super::reply::{self, Refusal, invalid};
 use crate::core::model::Priority;
 use crate::simulator::floor::{Note, beginning};
+use crate::simulator::judge::Request;
 use crate::simulator::log::{Id, hash};
 use crate::simulator::rule::Endpoint;
-use crate::simulator::server::Request;
 
 /// Rooms in one call, by the page.
 const MAX_ROOMS: usize = 10;

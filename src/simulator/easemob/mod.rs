@@ -17,8 +17,8 @@ use self::form::Form;
 use self::token::Tokens;
 use super::faults::Faults;
 use super::floor::{Answer, Fate, Floor};
+use super::judge::Request;
 use super::rule::{Canned, Endpoint};
-use super::server::Request;
 use super::window::{Day, Shape, Window};
 use crate::core::time::Now;
 

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 use super::params::{Holds, PARAMS, Params, check, check_attach};
 use crate::core::model::Priority;
 use crate::simulator::floor::{Note, beginning};
+use crate::simulator::judge::Request;
 use crate::simulator::log::{Id, hash};
 use crate::simulator::rule::Endpoint;
-use crate::simulator::server::Request;
 
 /// Messages in one batch.
 const MAX_BATCH: usize = 10;

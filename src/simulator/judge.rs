@@ -1,37 +1,46 @@
 //! One request, from what was read to what will be answered: faults, then the provider's judgement,
-//! then faults again.
-//!
-//! Everything that changes is in [`World`], under one lock that is held for microseconds; requests
-//! are judged in the order in which they take it, and that instant is their arrival. Reading a
-//! request needs no lock, writing the answer neither.
+//! then faults again. A [`Judge`] is a plain state that is handed the time: the server keeps one
+//! behind a lock, the simulation one in its virtual world.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
-use tokio::sync::watch;
+use http::{HeaderMap, HeaderValue, Method};
 
-use super::clock::Clock;
 use super::faults::{Armed, Faults};
 use super::floor::{Answer, Floor, Note, Stats};
-use super::log::{Entry, Filter};
+use super::log::Entry;
 use super::members::Pace;
 use super::rule::{BadRule, Canned, Effect, Endpoint, Rule};
-use super::server::Request;
-use super::{Options, Provider, easemob, yunxin};
+use super::{Provider, Shape, easemob, yunxin};
 use crate::core::time::{Mono, Now};
+
+/// A request, whole.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// GET or POST.
+    pub method: Method,
+    /// Without the query, which neither provider looks at.
+    pub path: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
 
 /// A request, read by its provider.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub struct Asked(Form);
+
+#[derive(Debug)]
+enum Form {
     Easemob(easemob::Asked),
     Yunxin(yunxin::Asked),
 }
 
 /// How an answer goes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub enum Manner {
     /// As it is.
     Whole,
     /// Half of it, as if that were all.
@@ -52,27 +61,35 @@ pub(super) enum Manner {
 
 /// What will be answered, when, and how.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub struct Plan {
+    /// The answer.
     pub answer: Answer,
+    /// When it goes out, without the time that it takes on its way.
     pub due: Mono,
+    /// How it goes out.
     pub manner: Manner,
     /// The provider's own time.
     pub date: HeaderValue,
 }
 
-/// The part of a simulator that all its connections share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub options: Options,
-    /// Counts changes of the rules, so that an outage begins and ends at once.
-    pub changed: watch::Sender<u64>,
-    /// True once the simulator is to stop.
-    pub stop: watch::Sender<bool>,
-    world: Mutex<World>,
+/// What a judge is made of.
+#[derive(Clone, Debug)]
+pub struct Knobs {
+    /// Which service, and its app.
+    pub provider: Provider,
+    /// How windows of a second and of a minute are counted.
+    pub window: Shape,
+    /// Every chance is drawn from it.
+    pub seed: u64,
+    /// Log entries that are kept at least.
+    pub log_entries: usize,
+    /// Accepted message ids that are remembered, to tell repeats.
+    pub remembered_ids: usize,
 }
 
+/// A provider's app: what it counts, whom it bans, what it has accepted.
 #[derive(Debug)]
-struct World {
+pub struct Judge {
     faults: Faults,
     floor: Floor,
     desk: Desk,
@@ -85,146 +102,109 @@ enum Desk {
     Yunxin(Box<yunxin::Desk>),
 }
 
-impl Shared {
-    pub(super) fn new(options: Options, host: String) -> Result<Self, BadRule> {
-        let (pace, clients_drop_repeats, desk) = match &options.provider {
-            Provider::Easemob(knobs) => (
-                Pace::LeastFirst { pace: knobs.room_messages_per_second },
-                knobs.clients_drop_repeats,
-                Desk::Easemob(Box::new(easemob::Desk::new(
-                    knobs.clone(),
-                    host,
-                    options.window,
-                    options.seed,
-                ))),
+/// Reads a request, as its provider would; the log keeps so many bytes of each content.
+pub fn read(provider: &Provider, request: &Request, content_bytes: usize) -> Asked {
+    Asked(match provider {
+        Provider::Easemob(knobs) => Form::Easemob(easemob::read(knobs, request, content_bytes)),
+        Provider::Yunxin(_) => Form::Yunxin(yunxin::read(request, content_bytes)),
+    })
+}
+
+impl Judge {
+    /// An app that nobody has called yet. `host` is what Easemob's answers name as its own.
+    pub fn new(knobs: &Knobs, host: String) -> Self {
+        let (pace, clients_drop_repeats, desk) = match &knobs.provider {
+            Provider::Easemob(app) => (
+                Pace::LeastFirst { pace: app.room_messages_per_second },
+                app.clients_drop_repeats,
+                Desk::Easemob(Box::new(easemob::Desk::new(app.clone(), host, knobs.window, knobs.seed))),
             ),
-            Provider::Yunxin(knobs) => (
-                Pace::ByChance { normal: knobs.room_messages_per_second, high: knobs.room_high_per_second },
-                knobs.clients_drop_repeats,
-                Desk::Yunxin(Box::new(yunxin::Desk::new(knobs.clone(), options.window))),
+            Provider::Yunxin(app) => (
+                Pace::ByChance { normal: app.room_messages_per_second, high: app.room_high_per_second },
+                app.clients_drop_repeats,
+                Desk::Yunxin(Box::new(yunxin::Desk::new(app.clone(), knobs.window))),
             ),
         };
-        // Chance is drawn apart for faults and for members, so that a new rule does not move the other.
-        let mut faults = Faults::new(options.seed ^ 0x6661_756c_7473);
-        faults.set(options.faults.clone(), options.clock.now().mono)?;
-        let floor =
-            Floor::new(pace, clients_drop_repeats, options.log_entries, options.remembered_ids, options.seed);
-        Ok(Self {
-            changed: watch::Sender::new(0),
-            stop: watch::Sender::new(false),
-            world: Mutex::new(World { faults, floor, desk, date: (i64::MIN, HeaderValue::from_static("")) }),
-            options,
-        })
-    }
-
-    pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.options.clock
-    }
-
-    pub(super) fn endpoint(&self, path: &str) -> Endpoint {
-        match &self.options.provider {
-            Provider::Easemob(_) => easemob::endpoint(path),
-            Provider::Yunxin(_) => yunxin::endpoint(path),
+        Self {
+            // Chance is drawn apart for faults and for members, so that a new rule does not move the other.
+            faults: Faults::new(knobs.seed ^ 0x6661_756c_7473),
+            floor: Floor::new(
+                pace,
+                clients_drop_repeats,
+                knobs.log_entries,
+                knobs.remembered_ids,
+                knobs.seed,
+            ),
+            desk,
+            date: (i64::MIN, HeaderValue::from_static("")),
         }
     }
 
-    /// Reads and judges a request.
-    pub(super) fn take(&self, request: &Request) -> Plan {
-        let content_bytes = self.options.log_content_bytes;
-        let mut asked = match &self.options.provider {
-            Provider::Easemob(knobs) => Asked::Easemob(easemob::read(knobs, request, content_bytes)),
-            Provider::Yunxin(_) => Asked::Yunxin(yunxin::read(request, content_bytes)),
-        };
-        let mut world = self.world();
-        let mut plan = world.decide(&mut asked, &request.headers, self.clock().now());
-        plan.due = plan.due + self.options.latency;
-        plan
+    /// Judges a request that arrives now.
+    pub fn take(&mut self, asked: &mut Asked, headers: &HeaderMap, now: Now) -> Plan {
+        self.decide(&mut asked.0, headers, now)
     }
 
-    /// Whether this request's connection is to be reset before its body is read.
-    pub(super) fn resets(&self, endpoint: Endpoint) -> bool {
-        let now = self.clock().now().mono;
-        let mut world = self.world();
-        let hit = world.faults.reset(endpoint, now);
+    /// Whether a request to this endpoint that comes now is reset before its body is read.
+    pub(super) fn resets(&mut self, endpoint: Endpoint, now: Mono) -> bool {
+        let hit = self.faults.reset(endpoint, now);
         if hit {
-            world.floor.reset();
+            self.floor.reset();
         }
         hit
     }
 
     /// Whether there is an outage now, and when it ends.
-    pub(super) fn outage(&self) -> Option<Option<Mono>> {
-        let now = self.clock().now().mono;
-        self.world().faults.outage(now)
+    pub(super) fn outage(&self, now: Mono) -> Option<Option<Mono>> {
+        self.faults.outage(now)
     }
 
-    pub(super) fn set_faults(&self, rules: Vec<Rule>) -> Result<(), BadRule> {
-        let now = self.clock().now().mono;
-        self.world().faults.set(rules, now)?;
-        self.changed.send_modify(|changes| *changes += 1);
-        Ok(())
+    /// Puts these rules in the place of all others.
+    ///
+    /// # Errors
+    /// A rule is wrong; then none has changed.
+    pub fn set_faults(&mut self, rules: Vec<Rule>, now: Mono) -> Result<(), BadRule> {
+        self.faults.set(rules, now)
     }
 
-    pub(super) fn add_faults(&self, rules: Vec<Rule>) -> Result<(), BadRule> {
-        let now = self.clock().now().mono;
-        self.world().faults.add(rules, now)?;
-        self.changed.send_modify(|changes| *changes += 1);
-        Ok(())
+    /// Adds rules to those that stand.
+    ///
+    /// # Errors
+    /// A rule is wrong; then none is added.
+    pub(super) fn add_faults(&mut self, rules: Vec<Rule>, now: Mono) -> Result<(), BadRule> {
+        self.faults.add(rules, now)
     }
 
+    /// The rules that stand.
     pub(super) fn faults(&self) -> Vec<Armed> {
-        self.world().faults.list()
+        self.faults.list()
     }
 
-    pub(super) fn revoke_tokens(&self) {
-        self.world().desk.revoke_tokens();
+    /// Ends every Easemob token given out so far.
+    pub fn revoke_tokens(&mut self) {
+        self.desk.revoke_tokens();
     }
 
-    pub(super) fn stats(&self) -> Stats {
-        let app = match &self.options.provider {
-            Provider::Easemob(knobs) => format!("{}/{}", knobs.org, knobs.app),
-            Provider::Yunxin(knobs) => knobs.app_key.clone(),
-        };
-        Stats { app, ..self.world().floor.stats() }
+    /// The numbers so far, but for the app's name.
+    pub fn stats(&self) -> Stats {
+        self.floor.stats()
     }
 
-    /// The entries that the filter takes, in their order. The lock is let go between pieces, so that
-    /// a reader of a long log does not hold up requests.
-    pub(super) fn log(&self, filter: &Filter) -> Vec<Entry> {
-        const PIECE: usize = 4_096;
-        let mut found = Vec::new();
-        let mut from = filter.from;
-        loop {
-            let world = self.world();
-            let mut looked = 0;
-            for entry in world.floor.log.from(from).take(PIECE) {
-                if filter.limit.is_some_and(|limit| found.len() >= limit) {
-                    return found;
-                }
-                looked += 1;
-                from = entry.seq + 1;
-                if filter.takes(entry) {
-                    found.push(entry.clone());
-                }
-            }
-            if looked < PIECE {
-                return found;
-            }
-        }
+    /// The log from that entry on, as far as it is kept.
+    pub fn log_from(&self, seq: u64) -> impl Iterator<Item = &Entry> {
+        self.floor.log.from(seq)
     }
 
-    pub(super) fn warn(&self, warning: String) {
-        self.world().floor.warn(warning);
+    /// The number that the next log entry will have.
+    pub fn next_entry(&self) -> u64 {
+        self.floor.log.next_seq()
     }
 
-    /// A panic of one request (there is none that is known) must not end the others.
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn warn(&mut self, warning: String) {
+        self.floor.warn(warning);
     }
-}
 
-impl World {
-    fn decide(&mut self, asked: &mut Asked, headers: &HeaderMap, mut now: Now) -> Plan {
+    fn decide(&mut self, asked: &mut Form, headers: &HeaderMap, mut now: Now) -> Plan {
         now.wall.0 = now.wall.0.saturating_add(self.faults.clock_offset_ms(now.mono));
         let endpoint = asked.endpoint();
         let rooms: Vec<&str> = asked.notes().iter().filter_map(|note| note.room.as_deref()).collect();
@@ -281,10 +261,10 @@ impl World {
 }
 
 impl Desk {
-    fn judge(&mut self, asked: &Asked, headers: &HeaderMap, faults: &Faults, floor: &mut Floor) -> Answer {
+    fn judge(&mut self, asked: &Form, headers: &HeaderMap, faults: &Faults, floor: &mut Floor) -> Answer {
         match (self, asked) {
-            (Self::Easemob(desk), Asked::Easemob(form)) => desk.judge(form, headers, faults, floor),
-            (Self::Yunxin(desk), Asked::Yunxin(form)) => desk.judge(form, headers, faults, floor),
+            (Self::Easemob(desk), Form::Easemob(form)) => desk.judge(form, headers, faults, floor),
+            (Self::Yunxin(desk), Form::Yunxin(form)) => desk.judge(form, headers, faults, floor),
             _ => unreachable!("a request is read by the provider that judges it"),
         }
     }
@@ -331,7 +311,7 @@ fn no_answer() -> Answer {
     Answer { status: 0, code: 0, reason: "fault", media: "", retry_after: None, body: Bytes::new() }
 }
 
-impl Asked {
+impl Form {
     fn endpoint(&self) -> Endpoint {
         match self {
             Self::Easemob(form) => form.endpoint,
