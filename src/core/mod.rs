@@ -2,8 +2,10 @@
 //! never reads a clock, a file or the environment, and knows no broker and no HTTP client.
 
 pub mod decode;
+pub mod ledger;
 pub mod letter;
 pub mod model;
+pub mod partitions;
 pub mod provider;
 pub mod route;
 pub mod schedule;

@@ -12,8 +12,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::GroupContext;
-use super::partitions::Progress;
 use super::source::{Gone, Source};
+use crate::core::partitions::Progress;
 
 /// How often progress is handed to librdkafka.
 const STORE_EVERY: Duration = Duration::from_millis(200);

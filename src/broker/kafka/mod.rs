@@ -10,7 +10,6 @@ mod commit;
 mod context;
 mod letters;
 mod offsets;
-mod partitions;
 mod probe;
 mod raw;
 mod rebalance;

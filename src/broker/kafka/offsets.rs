@@ -16,43 +16,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::context::GroupContext;
 use super::raw;
 use super::settings::{Settings, StartFrom};
+use crate::core::partitions::{Alarm, Begin, committed_begin};
 
 /// How long one question to the broker may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Where one partition begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Begin {
-    /// Its topic.
-    pub(super) topic: String,
-    /// Its number.
-    pub(super) number: i32,
-    /// The first offset to fetch.
-    pub(super) start: i64,
-    /// The metadata of the commit at that offset.
-    pub(super) metadata: String,
-    /// The end of the partition now: one past its last record.
-    pub(super) end: i64,
-    /// Whether the group had no commit there, so that this one is to be committed at once.
-    pub(super) is_first: bool,
-    /// What people must know about it.
-    pub(super) alarm: Option<Alarm>,
-}
-
-/// Why a partition does not begin where the group left it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Alarm {
-    /// The broker deleted records that were not finished: so many offsets.
-    LostByBroker(i64),
-    /// The partition ends before what was committed: it was made anew, or the broker lost its tail.
-    Rewound {
-        /// What was committed.
-        committed: i64,
-    },
-    /// The group has committed before, but never here: the partition is new to it, and nothing of
-    /// it is skipped.
-    NewToGroup,
-}
 
 /// What a group that begins at `latest` found when it began.
 pub(super) enum Beginning {
@@ -102,17 +69,6 @@ pub(super) fn begins(
         begins.push(Begin { topic: place.0, number: place.1, start, metadata, end, is_first, alarm });
     }
     Ok(begins)
-}
-
-/// Where a partition with a commit begins: at the commit, unless the broker has that no longer.
-fn committed_begin(offset: i64, metadata: &str, low: i64, end: i64) -> (i64, String, Option<Alarm>) {
-    if offset > end {
-        return (low, String::new(), Some(Alarm::Rewound { committed: offset }));
-    }
-    if offset < low {
-        return (low, String::new(), Some(Alarm::LostByBroker(low - offset)));
-    }
-    (offset, metadata.to_owned(), None)
 }
 
 /// The first or the end offset of each partition of the list, as far as its leader answers.
@@ -183,19 +139,4 @@ pub(super) fn list_of<'a>(places: impl IntoIterator<Item = (&'a Arc<str>, i32)>)
         list.add_partition(topic, number);
     }
     list
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_commit_that_the_broker_cannot_honour_begins_at_its_first_record() {
-        let kept = |offset| committed_begin(offset, "m", 100, 200);
-        assert_eq!(kept(150), (150, "m".to_owned(), None));
-        assert_eq!(kept(100), (100, "m".to_owned(), None));
-        assert_eq!(kept(200), (200, "m".to_owned(), None));
-        assert_eq!(kept(90), (100, String::new(), Some(Alarm::LostByBroker(10))));
-        assert_eq!(kept(201), (100, String::new(), Some(Alarm::Rewound { committed: 201 })));
-    }
 }

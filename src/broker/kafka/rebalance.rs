@@ -13,10 +13,11 @@ use rdkafka::consumer::{CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::give_up;
-use super::offsets::{self, Alarm, Begin, list_of};
+use super::offsets::{self, list_of};
 use super::source::{Gone, Source};
 use super::{Arrival, Status};
 use crate::core::model::{Epoch, PartitionId};
+use crate::core::partitions::{Alarm, Begin, Partitions};
 
 /// The longest that a revocation is held up for calls away; an account's time limit is shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,7 +50,7 @@ impl Source {
         if self.consumer.assignment_lost() {
             return self.lose(&list);
         }
-        let ids: Vec<PartitionId> = self.partitions.ids_of(&list).collect();
+        let ids: Vec<PartitionId> = ids_of(&self.partitions, &list);
         let mut waiting = BTreeSet::new();
         for id in ids {
             let held = self.partitions.slot_mut(id).and_then(|slot| slot.held.as_mut());
@@ -119,13 +120,16 @@ impl Source {
         is_lost: impl Fn((PartitionId, Epoch)) -> bool,
     ) -> Result<(), Gone> {
         // librdkafka remembers a pause past the assignment it was made for.
-        let paused = list_of(self.partitions.paused_of(list));
+        let gone = ids_of(&self.partitions, list);
+        let slots = gone.iter().filter_map(|&id| self.partitions.slot(id));
+        let paused = slots.filter(|slot| slot.held.as_ref().is_some_and(|held| held.paused));
+        let paused = list_of(paused.map(|slot| (&slot.topic, slot.number)));
         if paused.count() > 0
             && let Err(error) = self.consumer.resume(&paused)
         {
             tracing::debug!(source = &*self.settings.name, %error, "a pause was not undone");
         }
-        let mut partitions = self.partitions.release(list);
+        let mut partitions = self.partitions.release(&gone);
         partitions.retain(|held| is_lost(*held));
         if let Err(error) = give_up(&self.consumer, list) {
             tracing::warn!(source = &*self.settings.name, %error, "a revocation was not taken");
@@ -208,7 +212,7 @@ impl Source {
         }
         if let Err(error) = self.consumer.commit(first, CommitMode::Sync) {
             tracing::warn!(source = &*self.settings.name, %error, "the beginning could not be committed yet");
-            let ids: Vec<PartitionId> = self.partitions.ids_of(first).collect();
+            let ids: Vec<PartitionId> = ids_of(&self.partitions, first);
             for id in ids {
                 if let Some(held) = self.partitions.slot_mut(id).and_then(|slot| slot.held.as_mut()) {
                     held.forget_told();
@@ -283,4 +287,10 @@ impl Source {
 fn add(list: &mut TopicPartitionList, begin: &Begin) {
     list.add_partition_offset(&begin.topic, begin.number, Offset::Offset(begin.start))
         .expect("offsets of records are not negative");
+}
+
+/// The known partitions of a list.
+fn ids_of(partitions: &Partitions, list: &TopicPartitionList) -> Vec<PartitionId> {
+    let elements = list.elements();
+    elements.iter().filter_map(|element| partitions.find(element.topic(), element.partition())).collect()
 }

@@ -18,12 +18,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::context::{GroupContext, News, Quiet, Statistics};
 use super::offsets::{self, Beginning, list_of};
-use super::partitions::Partitions;
 use super::rebalance::{Assigning, Revoking};
 use super::record::{self, HeaderNames};
 use super::settings::Settings;
 use super::{Arrival, Command, Inbox, SourceLimits, Status};
 use crate::core::model::RecordId;
+use crate::core::partitions::Partitions;
 use crate::core::watermark::Received;
 
 /// The longest wait of one poll: how late a command may be taken up while nothing arrives.
@@ -376,7 +376,7 @@ impl Source {
             0 => None,
             _ => offsets::bounds(&self.consumer, &paused, Offset::End, Duration::from_secs(1)).ok(),
         };
-        let lag = |(_, slot, held): (_, &super::partitions::Slot, &super::partitions::Held)| {
+        let lag = |(_, slot, held): (_, &crate::core::partitions::Slot, &crate::core::partitions::Held)| {
             let place = (slot.topic.to_string(), slot.number);
             let told = statistics.partition(&slot.topic, slot.number).map(|partition| partition.ls_offset);
             let end = asked.as_ref().and_then(|ends| ends.get(&place).copied()).or(told).unwrap_or(0);

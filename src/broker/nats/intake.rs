@@ -7,7 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::ledger::Ledger;
+use async_nats::Subject;
+
+use crate::core::ledger::Ledger;
 
 /// The most asked for at once. What is under way when intake stops still arrives.
 const BATCH: usize = 256;
@@ -92,7 +94,7 @@ impl Intake {
     }
 
     /// How many messages should be under way.
-    pub fn want(&self, reader: Reader, ledger: &Ledger) -> usize {
+    pub fn want(&self, reader: Reader, ledger: &Ledger<Subject>) -> usize {
         // What was pending comes back whatever is stopped: without it nothing may be handed on.
         if reader == Reader::Standby || ledger.gathers_until().is_some() {
             return BATCH;
@@ -113,7 +115,7 @@ mod tests {
     fn a_short_stop_is_silence_and_a_long_one_parks() {
         let start = Instant::now();
         let mut intake = Intake::new(1 << 20);
-        let ledger = Ledger::default();
+        let ledger = Ledger::<Subject>::default();
         assert_eq!(intake.want(Reader::Active, &ledger), BATCH);
         intake.set(false, start);
         assert_eq!((intake.want(Reader::Active, &ledger), intake.park_at()), (0, Some(start + SILENT)));
@@ -145,6 +147,6 @@ mod tests {
     fn one_that_stands_by_keeps_asking() {
         let mut intake = Intake::new(1_000);
         intake.set(false, Instant::now());
-        assert_eq!(intake.want(Reader::Standby, &Ledger::default()), BATCH);
+        assert_eq!(intake.want(Reader::Standby, &Ledger::<Subject>::default()), BATCH);
     }
 }

@@ -2,24 +2,21 @@
 //!
 //! ```text
 //! link      the connection, made once and kept           setup    streams and durable, made and looked at
-//! source    the reading loop: pulls, commands, set-up     ledger   what is held, gathered, finished (pure)
+//! source    the reading loop: pulls, commands, set-up     settings the section, checked
 //! reading   its other half: what comes, looks, hand-on   stop     its end: last acks, giving back
 //! intake    how much is asked for, and when it stops      pull     a pull's words (pure)
-//! acks      confirms acks, tells progress                 finished acks a server may forget (pure)
+//! acks      confirms acks, tells progress                 record   message → record (pure)
 //! letters   the dead-letter stream                        table    the KV bucket beside it
-//! settings  the section, checked                          record   message → record (pure)
 //! rescue    messages whose headers the client cannot read
 //! ```
 //!
 //! A message is held here until it is finished, with progress told every third of `ack_wait`; it is
 //! never given back for a retry, because a redelivery comes out of order. One replica reads (it is
 //! the consumer's pinned client), the others stand by. The `begin, gather, hand on` rule of
-//! `ledger` keeps order over restarts, takeovers and broken connections.
+//! [`crate::core::ledger`] keeps order over restarts, takeovers and broken connections.
 
 mod acks;
-mod finished;
 mod intake;
-mod ledger;
 mod letters;
 mod link;
 mod pull;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, consumer};
 
-use super::ledger::{Arrived, Gathered};
 use super::pull::{self, Item};
-use super::record::{Delivery, PARTITION};
+use super::record::PARTITION;
 use super::rescue::{self, BREAKS, Rescued};
 use super::settings::MAX_HELD;
 use super::setup;
 use super::source::{LOOK_CLOSELY, Loop, News};
 use crate::broker::{Arrival, Status};
+use crate::core::ledger::{Arrived, Delivery, Gathered};
 use crate::core::model::Epoch;
 
 /// How often the consumer is looked at, for the lag and the ack floor.
@@ -131,7 +131,7 @@ impl Loop {
 
     /// Holds everything back until what is pending is here.
     pub(super) fn gather(&mut self, now: Instant) {
-        self.ledger.start_gathering(now, self.source.settings.ack_wait + GATHER_MORE);
+        self.ledger.start_gathering(self.mono(now), self.source.settings.ack_wait + GATHER_MORE);
         self.look_anew(now);
     }
 
@@ -177,7 +177,7 @@ impl Loop {
     pub(super) fn looked(&mut self, gathering: u64, info: &consumer::Info, now: Instant) {
         self.looking = false;
         self.floor = info.ack_floor.stream_sequence;
-        self.ledger.floor(self.floor, now);
+        self.ledger.floor(self.floor, self.mono(now));
         if gathering == self.gathering {
             self.ledger.pending(info.num_ack_pending, info.delivered.stream_sequence);
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::rescue::Rescued;
 use super::settings::KeyPlace;
+use crate::core::ledger::Delivery;
 use crate::core::model::{Epoch, Origin, PartitionId, Record, RecordId, SourceId};
 use crate::core::time::Wall;
 
@@ -15,19 +16,6 @@ const STREAM_SOURCE: &str = "Nats-Stream-Source";
 
 /// The one partition of a NATS source.
 pub const PARTITION: PartitionId = PartitionId(0);
-
-/// What the ack subject tells of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// The message's place in the stream.
-    pub sequence: u64,
-    /// The delivery's place among the consumer's: one more for each, redeliveries included.
-    pub consumer_sequence: u64,
-    /// Which delivery of this message it is, from 1.
-    pub count: i64,
-    /// When it was published, in nanoseconds since 1970.
-    pub published: i64,
-}
 
 /// Makes records of one source.
 #[derive(Clone, Debug)]

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::pull::ack_subject;
-use super::record::Delivery;
+use crate::core::ledger::Delivery;
 
 /// Breaks of the connection without a message in between after which one that stands by looks as
 /// well: the very first message it is given may be poison.

@@ -16,7 +16,6 @@ use tokio::sync::mpsc;
 
 use super::acks::{self, Finish};
 use super::intake::{Intake, Reader};
-use super::ledger::Ledger;
 use super::link::{Link, Patience};
 use super::pull::{self, SILENCE};
 use super::record::{Maker, PARTITION};
@@ -24,7 +23,9 @@ use super::rescue::{BREAKS, Rescued};
 use super::settings::Settings;
 use super::setup::{self, Prepared, Resume};
 use crate::broker::{Arrival, Command, Inbox, SourceLimits, Status};
+use crate::core::ledger::Ledger;
 use crate::core::model::{Epoch, RecordId, SourceId};
+use crate::core::time::Mono;
 
 /// How often the consumer is looked at while something is awaited of it.
 pub(super) const LOOK_CLOSELY: Duration = Duration::from_millis(200);
@@ -94,7 +95,9 @@ pub(super) struct Loop {
     pub(super) progress_at: Instant,
     /// What goes to the driver before any record.
     pub(super) outbox: VecDeque<Arrival>,
-    pub(super) ledger: Ledger,
+    /// When this loop began: the zero of the ledger's time.
+    began: Instant,
+    pub(super) ledger: Ledger<Subject>,
     pub(super) intake: Intake,
     pub(super) consumer: Option<Consumer>,
     pub(super) pulls: Pulls,
@@ -179,6 +182,7 @@ impl Loop {
             progress,
             progress_at: now,
             outbox: VecDeque::new(),
+            began: now,
             ledger: Ledger::default(),
             intake,
             consumer: None,
@@ -194,6 +198,11 @@ impl Loop {
             created: None,
             source,
         }
+    }
+
+    /// An instant in the ledger's time.
+    pub(super) fn mono(&self, at: Instant) -> Mono {
+        Mono(0) + at.saturating_duration_since(self.began)
     }
 
     /// Connects if there is no connection yet, and sets up; tries for as long as it takes.
@@ -234,7 +243,7 @@ impl Loop {
             let _ = if replies.is_empty() { Ok(()) } else { self.progress.try_send(replies) };
         }
         let mut wake = self.progress_at;
-        if let Some(ended) = self.ledger.end_gathering(now) {
+        if let Some(ended) = self.ledger.end_gathering(self.mono(now)) {
             self.told_gathered(ended);
         }
         if self.consumer.is_some() && !self.is_up && self.source.link.is_back() {
@@ -248,7 +257,7 @@ impl Loop {
             self.look(now);
         }
         wake = wake.min(if self.looking { wake } else { self.look_at });
-        wake = wake.min(self.ledger.gathers_until().unwrap_or(wake));
+        wake = wake.min(self.ledger.gathers_until().map_or(wake, |at| self.began + at.since(Mono(0))));
         if let Some(at) = self.intake.park_at().filter(|_| self.is_active() && self.is_pinned()) {
             if now >= at {
                 self.intake.parked = true;
@@ -328,7 +337,7 @@ impl Loop {
             return;
         }
         let sequence = id.offset.cast_unsigned();
-        if let Some(reply) = self.ledger.settle(sequence, now) {
+        if let Some(reply) = self.ledger.settle(sequence, self.mono(now)) {
             self.ack(sequence, reply);
             self.intake.weigh(self.ledger.bytes(), now);
         }

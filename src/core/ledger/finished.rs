@@ -3,10 +3,12 @@
 //! Measured on 2.15.1 with `sync_interval: always`: acks up to 104 ms old came back, and all of a
 //! run that took less. So a finished message is remembered past its ack and acked again, without
 //! arriving again, when it returns. A message is told by its sequence and its time of publishing:
-//! a stream that lost its tail gives old sequences to new messages. Pure; used by [`super::ledger`].
+//! a stream that lost its tail gives old sequences to new messages.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::core::time::Mono;
 
 /// The most messages remembered.
 const CAPACITY: usize = 65_536;
@@ -22,14 +24,14 @@ pub struct Finished {
     /// When each was published, in nanoseconds since 1970.
     published: BTreeMap<u64, i64>,
     /// Sequences in the order they were finished.
-    order: VecDeque<(Instant, u64)>,
+    order: VecDeque<(Mono, u64)>,
     /// The ack floor as it was seen, oldest first.
-    floors: VecDeque<(Instant, u64)>,
+    floors: VecDeque<(Mono, u64)>,
 }
 
 impl Finished {
     /// Remembers one.
-    pub fn insert(&mut self, sequence: u64, published: i64, now: Instant) {
+    pub fn insert(&mut self, sequence: u64, published: i64, now: Mono) {
         self.published.insert(sequence, published);
         self.order.push_back((now, sequence));
         self.prune(now);
@@ -52,7 +54,7 @@ impl Finished {
     }
 
     /// Takes note of the server's ack floor.
-    pub fn floor(&mut self, sequence: u64, now: Instant) {
+    pub fn floor(&mut self, sequence: u64, now: Mono) {
         if self.floors.back().is_none_or(|(_, last)| *last < sequence) {
             self.floors.push_back((now, sequence));
         }
@@ -64,9 +66,9 @@ impl Finished {
         *self = Self::default();
     }
 
-    fn prune(&mut self, now: Instant) {
+    fn prune(&mut self, now: Mono) {
         let mut floor = None;
-        while self.floors.front().is_some_and(|(seen, _)| now.duration_since(*seen) >= BELOW_FLOOR) {
+        while self.floors.front().is_some_and(|(seen, _)| now.since(*seen) >= BELOW_FLOOR) {
             floor = self.floors.pop_front().map(|(_, sequence)| sequence);
         }
         if let Some(floor) = floor {
@@ -75,7 +77,7 @@ impl Finished {
         // An entry of `order` whose sequence is gone already, or was finished again later, only
         // shortens a memory that is a precaution.
         while self.order.len() > CAPACITY
-            || self.order.front().is_some_and(|(at, _)| now.duration_since(*at) >= MEMORY)
+            || self.order.front().is_some_and(|(at, _)| now.since(*at) >= MEMORY)
         {
             let Some((_, sequence)) = self.order.pop_front() else { break };
             self.published.remove(&sequence);
@@ -90,7 +92,7 @@ mod tests {
     #[test]
     fn a_message_is_told_by_sequence_and_time() {
         let mut finished = Finished::default();
-        let now = Instant::now();
+        let now = Mono(0);
         finished.insert(7, 1_000, now);
         assert!(finished.contains(7, 1_000));
         assert!(!finished.contains(7, 1_001), "a new message under an old sequence is not finished");
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn what_lies_below_the_floor_is_forgotten_a_minute_later() {
         let mut finished = Finished::default();
-        let start = Instant::now();
+        let start = Mono(0);
         for sequence in 1..=10 {
             finished.insert(sequence, 0, start);
         }
@@ -114,7 +116,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_in_number_and_time() {
         let mut finished = Finished::default();
-        let start = Instant::now();
+        let start = Mono(0);
         for sequence in 0..100_000 {
             finished.insert(sequence, 0, start);
         }

@@ -1,4 +1,4 @@
-//! What one consumer holds, in which order it may be handed on, and what is finished.
+//! What one JetStream consumer holds, in which order it may be handed on, and what is finished.
 //!
 //! The server redelivers in no order and forgets acks when it is killed; this is where order (P2)
 //! and once-ness are made good again. Its one idea is **gathering**: whenever deliveries may have
@@ -6,21 +6,34 @@
 //! message the server counts as pending is here, or `ack_wait` and a little has passed; then all is
 //! handed on by sequence. Such a moment shows without trust in any event: each delivery of a
 //! consumer has a number one higher than the last, so a missing number is a delivery that went
-//! elsewhere. Pure: no clock, no socket; [`super::source`] drives it.
+//! elsewhere. The NATS source drives it.
+
+mod finished;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use async_nats::Subject;
+use self::finished::Finished;
+use super::model::Record;
+use super::time::Mono;
 
-use super::finished::Finished;
-use super::record::Delivery;
-use crate::core::model::Record;
+/// What the broker tells of one delivery of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The message's place in the stream.
+    pub sequence: u64,
+    /// The delivery's place among the consumer's: one more for each, redeliveries included.
+    pub consumer_sequence: u64,
+    /// Which delivery of this message it is, from 1.
+    pub count: i64,
+    /// When it was published, in nanoseconds since 1970.
+    pub published: i64,
+}
 
-/// The state of one consumer in this process.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    held: BTreeMap<u64, Held>,
+/// The state of one consumer in this process. `Reply` is where the ack of a delivery goes.
+#[derive(Debug)]
+pub struct Ledger<Reply> {
+    held: BTreeMap<u64, Held<Reply>>,
     /// Of those held, what was not handed on yet.
     waiting: BTreeMap<u64, Record>,
     finished: Finished,
@@ -35,16 +48,16 @@ pub struct Ledger {
 }
 
 #[derive(Debug)]
-struct Held {
+struct Held<Reply> {
     /// Where the latest delivery is acked to.
-    reply: Subject,
+    reply: Reply,
     published: i64,
     weight: usize,
 }
 
 #[derive(Debug)]
 struct Gather {
-    until: Instant,
+    until: Mono,
     /// Of the latest answer of the server.
     missing: Option<Missing>,
 }
@@ -78,7 +91,22 @@ pub enum Gathered {
     Overdue(Option<usize>),
 }
 
-impl Ledger {
+impl<Reply> Default for Ledger<Reply> {
+    fn default() -> Self {
+        Self {
+            held: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            finished: Finished::default(),
+            next: None,
+            tried: 0,
+            gather: None,
+            bytes: 0,
+            big: 0,
+        }
+    }
+}
+
+impl<Reply> Ledger<Reply> {
     /// The consumer as it stands before the first pull: how many it delivered, up to which sequence
     /// of the stream, and how many of them are pending.
     pub fn begin(&mut self, deliveries: u64, delivered: u64, pending: usize) {
@@ -100,7 +128,7 @@ impl Ledger {
     }
 
     /// Takes a delivery in; `make` turns it into a record that is (or is not) maybe tried.
-    pub fn take(&mut self, delivery: Delivery, reply: Subject, make: impl FnOnce(bool) -> Record) -> Arrived {
+    pub fn take(&mut self, delivery: Delivery, reply: Reply, make: impl FnOnce(bool) -> Record) -> Arrived {
         let sequence = delivery.sequence;
         if let Some(held) = self.held.get_mut(&sequence) {
             if held.published != delivery.published {
@@ -140,7 +168,7 @@ impl Ledger {
     }
 
     /// Finishes a record that was handed on: where its ack goes, `None` when it is not held.
-    pub fn settle(&mut self, sequence: u64, now: Instant) -> Option<Subject> {
+    pub fn settle(&mut self, sequence: u64, now: Mono) -> Option<Reply> {
         if self.waiting.contains_key(&sequence) {
             return None;
         }
@@ -151,7 +179,7 @@ impl Ledger {
     }
 
     /// Starts to gather, for at most `longest`; goes on when it does already.
-    pub fn start_gathering(&mut self, now: Instant, longest: Duration) {
+    pub fn start_gathering(&mut self, now: Mono, longest: Duration) {
         self.gather.get_or_insert(Gather { until: now + longest, missing: None }).missing = None;
     }
 
@@ -165,7 +193,7 @@ impl Ledger {
     }
 
     /// Ends the gathering when it is time.
-    pub fn end_gathering(&mut self, now: Instant) -> Option<Gathered> {
+    pub fn end_gathering(&mut self, now: Mono) -> Option<Gathered> {
         let gather = self.gather.as_ref()?;
         let missing = gather.missing.as_ref().map(|missing| missing.count);
         let ended = match missing {
@@ -178,12 +206,12 @@ impl Ledger {
     }
 
     /// Until when it gathers at most, while it does.
-    pub fn gathers_until(&self) -> Option<Instant> {
+    pub fn gathers_until(&self) -> Option<Mono> {
         self.gather.as_ref().map(|gather| gather.until)
     }
 
     /// Takes note of the server's ack floor.
-    pub fn floor(&mut self, sequence: u64, now: Instant) {
+    pub fn floor(&mut self, sequence: u64, now: Mono) {
         self.finished.floor(sequence, now);
     }
 
@@ -204,7 +232,7 @@ impl Ledger {
     }
 
     /// Where acks of all that is held go, oldest first.
-    pub fn replies(&self) -> impl DoubleEndedIterator<Item = &Subject> {
+    pub fn replies(&self) -> impl DoubleEndedIterator<Item = &Reply> {
         self.held.values().map(|held| &held.reply)
     }
 
@@ -265,32 +293,32 @@ mod tests {
         }
     }
 
-    fn take(ledger: &mut Ledger, delivery: Delivery) -> Arrived {
-        let reply = Subject::from(format!("ack.{}.{}", delivery.sequence, delivery.count));
+    fn take(ledger: &mut Ledger<String>, delivery: Delivery) -> Arrived {
+        let reply = format!("ack.{}.{}", delivery.sequence, delivery.count);
         ledger.take(delivery, reply, |tried| record(delivery.sequence, tried))
     }
 
-    fn drain(ledger: &mut Ledger) -> Vec<(i64, bool)> {
+    fn drain(ledger: &mut Ledger<String>) -> Vec<(i64, bool)> {
         std::iter::from_fn(|| ledger.hand_on()).map(|r| (r.id.offset, r.maybe_tried)).collect()
     }
 
     #[test]
     fn a_held_message_arrives_once_and_is_acked_where_it_came_last() {
-        let mut ledger = Ledger::default();
-        let now = Instant::now();
+        let mut ledger = Ledger::<String>::default();
+        let now = Mono(0);
         assert_eq!(take(&mut ledger, delivery(1, 1, 1)), Arrived::New);
         assert_eq!(ledger.settle(1, now), None, "what was not handed on cannot be settled");
         assert_eq!(drain(&mut ledger), [(1, false)]);
         assert_eq!(take(&mut ledger, delivery(1, 2, 2)), Arrived::Held);
         assert_eq!(drain(&mut ledger), []);
-        assert_eq!(ledger.settle(1, now), Some(Subject::from("ack.1.2")));
+        assert_eq!(ledger.settle(1, now), Some("ack.1.2".to_owned()));
         assert_eq!(take(&mut ledger, delivery(1, 3, 3)), Arrived::Finished);
         assert_eq!((ledger.held(), ledger.bytes()), (0, 0));
     }
 
     #[test]
     fn another_message_under_a_held_sequence_is_a_rewound_stream() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::<String>::default();
         take(&mut ledger, delivery(1, 1, 1));
         let other = Delivery { published: 77, ..delivery(1, 2, 1) };
         assert_eq!(take(&mut ledger, other), Arrived::Rewound);
@@ -298,16 +326,16 @@ mod tests {
 
     #[test]
     fn a_finished_sequence_with_another_message_arrives() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::<String>::default();
         take(&mut ledger, delivery(1, 1, 1));
         drain(&mut ledger);
-        ledger.settle(1, Instant::now());
+        ledger.settle(1, Mono(0));
         assert_eq!(take(&mut ledger, Delivery { published: 77, ..delivery(1, 2, 1) }), Arrived::New);
     }
 
     #[test]
     fn a_missing_delivery_shows() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::<String>::default();
         ledger.begin(10, 10, 0);
         assert!(ledger.continues(delivery(11, 11, 1)));
         assert!(ledger.continues(delivery(12, 12, 1)));
@@ -320,8 +348,8 @@ mod tests {
 
     #[test]
     fn nothing_is_handed_on_before_all_that_was_pending_is_back() {
-        let mut ledger = Ledger::default();
-        let now = Instant::now();
+        let mut ledger = Ledger::<String>::default();
+        let now = Mono(0);
         let longest = Duration::from_secs(15);
         ledger.begin(5, 5, 3);
         ledger.start_gathering(now, longest);
@@ -338,7 +366,7 @@ mod tests {
 
     #[test]
     fn what_was_delivered_before_the_start_counts_as_maybe_tried() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::<String>::default();
         ledger.begin(5, 5, 0);
         take(&mut ledger, delivery(5, 6, 1));
         take(&mut ledger, delivery(6, 7, 1));
@@ -351,8 +379,8 @@ mod tests {
 
     #[test]
     fn gathering_ends_in_time_whatever_is_missing() {
-        let mut ledger = Ledger::default();
-        let now = Instant::now();
+        let mut ledger = Ledger::<String>::default();
+        let now = Mono(0);
         ledger.start_gathering(now, Duration::from_secs(15));
         take(&mut ledger, delivery(8, 1, 1));
         ledger.pending(3, 8);
@@ -366,8 +394,8 @@ mod tests {
 
     #[test]
     fn what_is_held_counts_as_here() {
-        let mut ledger = Ledger::default();
-        let now = Instant::now();
+        let mut ledger = Ledger::<String>::default();
+        let now = Mono(0);
         take(&mut ledger, delivery(1, 1, 1));
         drain(&mut ledger);
         ledger.start_gathering(now, Duration::from_secs(15));

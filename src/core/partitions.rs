@@ -1,36 +1,78 @@
-//! The partitions of one source: their numbers, their assignments, and what is finished of each.
+//! The partitions of one Kafka source: their numbers, their assignments, and what is finished of each.
 //!
 //! A plain table without a client in it. [`PartitionId`]s are given out once and stay; an
-//! assignment lives in [`Held`] under its own [`Epoch`]. The source's thread alone uses it.
+//! assignment lives in [`Held`] under its own [`Epoch`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rdkafka::TopicPartitionList;
-
-use super::offsets::Begin;
-use crate::core::model::{Epoch, PartitionId, RecordId};
-use crate::core::watermark::{METADATA_EASY, METADATA_FULL, Watermark};
+use super::model::{Epoch, PartitionId, RecordId};
+use super::watermark::{METADATA_EASY, METADATA_FULL, Watermark};
 
 /// What a partition may always hold: with less, every pause would cost more than it brings.
 const LEAST_PART: usize = 100;
 
+/// Where one partition begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub number: i32,
+    /// The first offset to fetch.
+    pub start: i64,
+    /// The metadata of the commit at that offset.
+    pub metadata: String,
+    /// The end of the partition now: one past its last record.
+    pub end: i64,
+    /// Whether the group had no commit there, so that this one is to be committed at once.
+    pub is_first: bool,
+    /// What people must know about it.
+    pub alarm: Option<Alarm>,
+}
+
+/// Why a partition does not begin where the group left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// The broker deleted records that were not finished: so many offsets.
+    LostByBroker(i64),
+    /// The partition ends before what was committed: it was made anew, or the broker lost its tail.
+    Rewound {
+        /// What was committed.
+        committed: i64,
+    },
+    /// The group has committed before, but never here: the partition is new to it, and nothing of
+    /// it is skipped.
+    NewToGroup,
+}
+
+/// Where a partition with a commit begins: at the commit, unless the broker has that no longer.
+pub fn committed_begin(offset: i64, metadata: &str, low: i64, end: i64) -> (i64, String, Option<Alarm>) {
+    if offset > end {
+        return (low, String::new(), Some(Alarm::Rewound { committed: offset }));
+    }
+    if offset < low {
+        return (low, String::new(), Some(Alarm::LostByBroker(low - offset)));
+    }
+    (offset, metadata.to_owned(), None)
+}
+
 /// All partitions this process ever had.
 #[derive(Default)]
-pub(super) struct Partitions {
+pub struct Partitions {
     by_topic: HashMap<Arc<str>, HashMap<i32, PartitionId>>,
     slots: Vec<Slot>,
     last_epoch: u32,
 }
 
 /// One partition, assigned or not.
-pub(super) struct Slot {
+pub struct Slot {
     /// The topic.
-    pub(super) topic: Arc<str>,
+    pub topic: Arc<str>,
     /// The partition's number in its topic.
-    pub(super) number: i32,
+    pub number: i32,
     /// Its assignment, if it is ours.
-    pub(super) held: Option<Held>,
+    pub held: Option<Held>,
     /// What this process knows of the last one, until the next begins.
     left: Option<Left>,
 }
@@ -44,20 +86,20 @@ struct Left {
 }
 
 /// One assignment.
-pub(super) struct Held {
+pub struct Held {
     /// Which.
-    pub(super) epoch: Epoch,
+    pub epoch: Epoch,
     /// What the broker said was committed when it began, or when the one before it began that it
     /// continues.
     began: i64,
     /// What is received and finished.
-    pub(super) mark: Watermark,
+    pub mark: Watermark,
     /// The partition's end when it was assigned: what lies below may have been tried before (P3).
-    pub(super) end_at_start: i64,
+    pub end_at_start: i64,
     /// Whether it is being given up: nothing more is taken from it.
-    pub(super) revoking: bool,
+    pub revoking: bool,
     /// Whether librdkafka is told to pause it.
-    pub(super) paused: bool,
+    pub paused: bool,
     /// Whether the driver wants nothing more from it.
     closed: bool,
     /// Whether the commit's metadata has no room for more.
@@ -72,13 +114,13 @@ pub(super) struct Held {
 
 /// What there is to commit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Progress {
+pub struct Progress {
     /// The watermark.
-    pub(super) offset: i64,
+    pub offset: i64,
     /// What is finished above it.
-    pub(super) metadata: String,
+    pub metadata: String,
     /// Whether the watermark itself is another than before; librdkafka's own commits see only that.
-    pub(super) moved: bool,
+    pub moved: bool,
 }
 
 impl Slot {
@@ -92,19 +134,19 @@ impl Slot {
 
 impl Held {
     /// Whether nothing should be fetched, when `intake` says whether the source as a whole is open.
-    pub(super) fn wants_pause(&self, intake: bool) -> bool {
+    pub fn wants_pause(&self, intake: bool) -> bool {
         !intake || self.closed || self.full || self.ahead
     }
 
     /// The commit's metadata is full; the partition waits until its oldest records are finished.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.full
     }
 
     /// What was not handed over yet; `None` when there is nothing. `with_metadata` is false where
     /// the broker refuses metadata; without `also_unmoved`, what moved nothing but the metadata is
     /// left for a later call.
-    pub(super) fn progress(&mut self, with_metadata: bool, also_unmoved: bool) -> Option<Progress> {
+    pub fn progress(&mut self, with_metadata: bool, also_unmoved: bool) -> Option<Progress> {
         if !std::mem::take(&mut self.dirty) {
             return None;
         }
@@ -125,7 +167,7 @@ impl Held {
     }
 
     /// The whole state, whether told before or not: for the last commit.
-    pub(super) fn last_progress(&mut self, with_metadata: bool) -> Progress {
+    pub fn last_progress(&mut self, with_metadata: bool) -> Progress {
         self.forget_told();
         self.progress(with_metadata, true).expect("what is forgotten is told again")
     }
@@ -135,7 +177,7 @@ impl Held {
     }
 
     /// What was handed over must be handed over again.
-    pub(super) fn forget_told(&mut self) {
+    pub fn forget_told(&mut self) {
         self.told = None;
         self.dirty = true;
     }
@@ -143,7 +185,7 @@ impl Held {
 
 impl Partitions {
     /// The partition of that topic and number, known from the first time it is asked for.
-    pub(super) fn intern(&mut self, topic: &str, number: i32) -> PartitionId {
+    pub fn intern(&mut self, topic: &str, number: i32) -> PartitionId {
         if let Some(id) = self.find(topic, number) {
             return id;
         }
@@ -156,22 +198,22 @@ impl Partitions {
     }
 
     /// The partition, if it was ever ours.
-    pub(super) fn find(&self, topic: &str, number: i32) -> Option<PartitionId> {
+    pub fn find(&self, topic: &str, number: i32) -> Option<PartitionId> {
         self.by_topic.get(topic)?.get(&number).copied()
     }
 
     /// One partition.
-    pub(super) fn slot(&self, id: PartitionId) -> Option<&Slot> {
+    pub fn slot(&self, id: PartitionId) -> Option<&Slot> {
         self.slots.get(index(id))
     }
 
     /// One partition.
-    pub(super) fn slot_mut(&mut self, id: PartitionId) -> Option<&mut Slot> {
+    pub fn slot_mut(&mut self, id: PartitionId) -> Option<&mut Slot> {
         self.slots.get_mut(index(id))
     }
 
     /// Begins an assignment at `start`, with the metadata of the commit there.
-    pub(super) fn assign(&mut self, id: PartitionId, start: i64, metadata: &str, end_at_start: i64) -> Epoch {
+    pub fn assign(&mut self, id: PartitionId, start: i64, metadata: &str, end_at_start: i64) -> Epoch {
         self.last_epoch += 1;
         let epoch = Epoch(self.last_epoch);
         let slot = self.slot_mut(id).expect("a partition is interned before it is assigned");
@@ -196,7 +238,7 @@ impl Partitions {
     /// partition and could not commit (a broker that was away). The broker's word goes first when it
     /// is further, when it went back behind what it had said (somebody reset the offsets), and when
     /// the partition is not the same any more.
-    pub(super) fn resumed(&self, begin: &Begin) -> Begin {
+    pub fn resumed(&self, begin: &Begin) -> Begin {
         let slot = self.find(&begin.topic, begin.number).and_then(|id| self.slot(id));
         let left = slot.and_then(|slot| slot.left.as_ref()).filter(|left| {
             let is_between = left.began <= begin.start && begin.start <= left.offset;
@@ -209,43 +251,29 @@ impl Partitions {
     }
 
     /// Every assigned partition.
-    pub(super) fn held(&self) -> impl Iterator<Item = (PartitionId, &Slot, &Held)> {
+    pub fn held(&self) -> impl Iterator<Item = (PartitionId, &Slot, &Held)> {
         self.slots.iter().enumerate().filter_map(|(at, slot)| Some((id(at), slot, slot.held.as_ref()?)))
     }
 
     /// Every assigned partition, to change it.
-    pub(super) fn held_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, i32, &mut Held)> {
+    pub fn held_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, i32, &mut Held)> {
         self.slots.iter_mut().filter_map(|slot| Some((&slot.topic, slot.number, slot.held.as_mut()?)))
     }
 
-    /// Ends assignments of the partitions in the list that are ours, and says which.
-    pub(super) fn release(&mut self, list: &TopicPartitionList) -> Vec<(PartitionId, Epoch)> {
-        let ids: Vec<PartitionId> = self.ids_of(list).collect();
-        ids.into_iter().filter_map(|id| Some((id, self.slot_mut(id)?.end()?))).collect()
+    /// Ends assignments of these partitions where they are ours, and says which.
+    pub fn release(&mut self, ids: &[PartitionId]) -> Vec<(PartitionId, Epoch)> {
+        ids.iter().filter_map(|&id| Some((id, self.slot_mut(id)?.end()?))).collect()
     }
 
     /// Ends every assignment, and says which there were.
-    pub(super) fn release_all(&mut self) -> Vec<(PartitionId, Epoch)> {
+    pub fn release_all(&mut self) -> Vec<(PartitionId, Epoch)> {
         let ended = self.slots.iter_mut().enumerate();
         ended.filter_map(|(at, slot)| Some((id(at), slot.end()?))).collect()
     }
 
-    /// The known partitions of a list.
-    pub(super) fn ids_of(&self, list: &TopicPartitionList) -> impl Iterator<Item = PartitionId> {
-        list.elements().into_iter().filter_map(|element| self.find(element.topic(), element.partition()))
-    }
-
-    /// Those of the list that librdkafka is told to pause.
-    pub(super) fn paused_of(&self, list: &TopicPartitionList) -> impl Iterator<Item = (&Arc<str>, i32)> {
-        let slots = self.ids_of(list).filter_map(|id| self.slot(id));
-        slots
-            .filter(|slot| slot.held.as_ref().is_some_and(|held| held.paused))
-            .map(|slot| (&slot.topic, slot.number))
-    }
-
     /// Finds out which partitions hold their part of `held_records`. A backlog comes one partition after
     /// another: without this the first ones would fill the source, and the rooms of all others wait.
-    pub(super) fn balance(&mut self, held_records: usize) {
+    pub fn balance(&mut self, held_records: usize) {
         let assigned = self.held().count();
         let part = (held_records / assigned.max(1)).max(LEAST_PART);
         for (_, _, held) in self.held_mut() {
@@ -254,7 +282,7 @@ impl Partitions {
     }
 
     /// Marks a record as finished; false when its assignment is over.
-    pub(super) fn settle(&mut self, record: RecordId) -> bool {
+    pub fn settle(&mut self, record: RecordId) -> bool {
         let held = self.slot_mut(record.partition).and_then(|slot| slot.held.as_mut());
         let Some(held) = held.filter(|held| held.epoch == record.epoch) else { return false };
         let open = held.mark.finish(record.offset);
@@ -263,7 +291,7 @@ impl Partitions {
     }
 
     /// Opens or closes one partition for the driver; the next assignment begins open.
-    pub(super) fn set_open(&mut self, id: PartitionId, open: bool) {
+    pub fn set_open(&mut self, id: PartitionId, open: bool) {
         if let Some(held) = self.slot_mut(id).and_then(|slot| slot.held.as_mut()) {
             held.closed = !open;
         }
@@ -395,5 +423,15 @@ mod tests {
         assert_eq!(all, Progress { offset: 3, metadata: String::new(), moved: true });
         let (_, _, held) = partitions.held_mut().next().unwrap();
         assert_eq!(held.last_progress(true).offset, 3, "told again for the last commit");
+    }
+
+    #[test]
+    fn a_commit_that_the_broker_cannot_honour_begins_at_its_first_record() {
+        let kept = |offset| committed_begin(offset, "m", 100, 200);
+        assert_eq!(kept(150), (150, "m".to_owned(), None));
+        assert_eq!(kept(100), (100, "m".to_owned(), None));
+        assert_eq!(kept(200), (200, "m".to_owned(), None));
+        assert_eq!(kept(90), (100, String::new(), Some(Alarm::LostByBroker(10))));
+        assert_eq!(kept(201), (100, String::new(), Some(Alarm::Rewound { committed: 201 })));
     }
 }
