@@ -216,7 +216,7 @@ impl Driver {
         let mut inbox_open = true;
         let mut now = self.clock.now();
         let uncounted = self.counts.without_table(now.wall);
-        self.restore(&uncounted, now);
+        self.restore(&uncounted);
         loop {
             let wake = self.wake(now);
             if wake != timer_at {
@@ -327,9 +327,9 @@ impl Driver {
     }
 
     /// Tells the scheduler what was used of quotas by the day. Nothing is sent on such a path before.
-    fn restore(&mut self, used: &[Used], now: Now) {
+    fn restore(&mut self, used: &[Used]) {
         for Used { account, path, utc_day, calls, last } in used.iter().copied() {
-            self.scheduler.restore_count(account, path, utc_day, calls, last, now);
+            self.scheduler.restore_count(account, path, utc_day, calls, last);
         }
     }
 
@@ -408,7 +408,7 @@ impl Driver {
             }
             Reply::Loaded { source, rows } => {
                 let used = self.counts.loaded(source, &rows, now.wall);
-                self.restore(&used, now);
+                self.restore(&used);
             }
             Reply::Counted { account, path } => self.scheduler.handle_counted(account, path, now),
             Reply::SourceEnded { source, result } => self.handle_source_end(source, result, now),
@@ -447,9 +447,9 @@ impl Driver {
                         self.tell(source, Command::Intake(open));
                     }
                 }
-                Effect::PartitionIntake { source, partition, open } => {
+                Effect::PartitionIntake { source, partition, epoch, open } => {
                     debug!(source = %self.source(source).name, partition = partition.0, open, "intake of a partition");
-                    self.tell(source, Command::PartitionIntake(partition, open));
+                    self.tell(source, Command::PartitionIntake(partition, epoch, open));
                 }
             }
         }

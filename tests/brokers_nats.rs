@@ -13,7 +13,7 @@ use nats_bed::{
     LONG, Running, Server, broker, consumer_info, consumer_until, letter, numbers, publish, text,
 };
 use roomcast::broker::{Command, Status};
-use roomcast::core::model::PartitionId;
+use roomcast::core::model::{Epoch, PartitionId};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -230,8 +230,8 @@ async fn intake_that_is_stopped_keeps_the_pin_and_goes_on() {
     }
     assert_eq!(numbers(&arrived), (5..300).collect::<Vec<_>>());
     assert_eq!((source.epochs.as_slice(), source.lost.as_slice()), (&[1][..], &[][..]));
-    source.command(Command::PartitionIntake(PartitionId(0), false));
-    source.command(Command::PartitionIntake(PartitionId(0), true));
+    source.command(Command::PartitionIntake(PartitionId(0), Epoch(1), false));
+    source.command(Command::PartitionIntake(PartitionId(0), Epoch(1), true));
     publish(&jetstream, 300..301).await;
     assert_eq!(numbers(&source.records(1).await), [300]);
     source.stop().await;

@@ -141,7 +141,7 @@ pub enum Command {
     /// Take nothing more from any partition (`false`), or go on (`true`).
     Intake(bool),
     /// Take nothing more from one partition (`false`), or go on (`true`).
-    PartitionIntake(PartitionId, bool),
+    PartitionIntake(PartitionId, Epoch, bool),
     /// Commit what is settled, give the rest back, and end.
     Stop,
 }

@@ -172,6 +172,12 @@ impl Held {
         self.progress(with_metadata, true).expect("what is forgotten is told again")
     }
 
+    /// Where it begins again when the broker gives `offset`, which it had given before: at the first
+    /// record that is not finished, or there, if that is lower.
+    pub fn begins_again(&self, offset: i64) -> i64 {
+        self.mark.offset().min(offset)
+    }
+
     fn left(&self) -> Left {
         Left { began: self.began, offset: self.mark.offset(), metadata: self.mark.metadata() }
     }
@@ -290,9 +296,11 @@ impl Partitions {
         open
     }
 
-    /// Opens or closes one partition for the driver; the next assignment begins open.
-    pub fn set_open(&mut self, id: PartitionId, open: bool) {
-        if let Some(held) = self.slot_mut(id).and_then(|slot| slot.held.as_mut()) {
+    /// Opens or closes one assignment for the driver; the next one begins open, whatever was still on its
+    /// way to close the one before.
+    pub fn set_open(&mut self, id: PartitionId, epoch: Epoch, open: bool) {
+        let held = self.slot_mut(id).and_then(|slot| slot.held.as_mut());
+        if let Some(held) = held.filter(|held| held.epoch == epoch) {
             held.closed = !open;
         }
     }
@@ -339,6 +347,21 @@ mod tests {
         assert!(!partitions.settle(record(id, old, 0)));
         assert!(partitions.settle(record(id, new, 0)));
         assert!(!partitions.settle(record(id, new, 0)), "once");
+    }
+
+    #[test]
+    fn what_closed_an_assignment_does_not_close_the_next() {
+        let mut partitions = Partitions::default();
+        let id = partitions.intern("t", 0);
+        let pauses = |partitions: &Partitions| partitions.held().next().unwrap().2.wants_pause(true);
+        let old = partitions.assign(id, 0, "", 0);
+        partitions.set_open(id, old, false);
+        assert!(pauses(&partitions));
+        let new = partitions.assign(id, 0, "", 0);
+        partitions.set_open(id, old, false);
+        assert!(!pauses(&partitions), "it came late");
+        partitions.set_open(id, new, false);
+        assert!(pauses(&partitions));
     }
 
     #[test]

@@ -154,15 +154,18 @@ fn a_closed_intake_takes_nothing_and_an_open_one_everything() {
         let mut source = Source::ready(build, &bed.settings());
         bed.publish(&samples(0..5));
         let held = source.records(5);
-        let one = source.partition();
-        let switches: [fn(_, _) -> Command; 2] = [|_, open| Command::Intake(open), Command::PartitionIntake];
-        for (round, switch) in switches.into_iter().enumerate() {
-            source.tell(switch(one, false));
+        let (partition, epoch) = (source.partition(), held[0].id.epoch);
+        for round in 0..2 {
+            let switch = |open| match round {
+                0 => Command::Intake(open),
+                _ => Command::PartitionIntake(partition, epoch, open),
+            };
+            source.tell(switch(false));
             bed.await_closed(5);
             let published = samples(10 * round + 5..10 * round + 15);
             bed.publish(&published);
             source.silence(Duration::from_secs(2));
-            source.tell(switch(one, true));
+            source.tell(switch(true));
             let records = source.records(published.len());
             assert_eq!(values(&records), values_of(&published), "round {round}");
             source.settle(&records);

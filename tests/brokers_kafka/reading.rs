@@ -132,15 +132,15 @@ async fn a_closed_intake_takes_nothing_and_an_open_one_everything() {
             records.iter().filter(|r| r.origin.partition == partition).map(|r| r.origin.offset).collect();
         assert_eq!(offsets, (0..50).collect::<Vec<i64>>());
     }
-    let id = records.iter().find(|record| record.origin.partition == 1).unwrap().id.partition;
-    source.tell(Command::PartitionIntake(id, false));
+    let id = records.iter().find(|record| record.origin.partition == 1).unwrap().id;
+    source.tell(Command::PartitionIntake(id.partition, id.epoch, false));
     source.silence(Duration::from_millis(300)).await;
     bed.produce((0..20).map(|n| (n % 2, n.to_string()))).await;
     for record in source.records(10).await {
         assert_eq!(record.origin.partition, 0, "partition 1 is closed");
     }
     source.silence(Duration::from_secs(1)).await;
-    source.tell(Command::PartitionIntake(id, true));
+    source.tell(Command::PartitionIntake(id.partition, id.epoch, true));
     let rest: Vec<i64> = source.records(10).await.iter().map(|record| record.origin.offset).collect();
     assert_eq!(rest, (50..60).collect::<Vec<i64>>());
     source.stop().await;

@@ -1,201 +1,324 @@
-//! What a seed draws: limits, settings, faults, records, and when things go wrong.
+//! What a seed draws: accounts, records, policies, faults, and when things go wrong.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use roomcast::core::model::{Content, MessageId, Path, Priority};
-use roomcast::core::provider::{Limits, PathQuota};
+use roomcast::core::model::{BaseId, Path, Priority, Room};
 use roomcast::core::schedule::backoff::Retry;
-use roomcast::core::schedule::{
-    AccountSettings, OnExpiry, OnFull, RoutePolicy, Scheduler, Settings, SourceSettings,
-};
-use roomcast::core::time::{Mono, Now, Wall};
+use roomcast::core::schedule::{AccountSettings, OnExpiry, OnFull, RoutePolicy, Settings, SourceSettings};
+use roomcast::core::time::Mono;
 
-use crate::laws::{Coverage, Laws, Place};
-use crate::world::{Event, Faults, Partition, World, WorldMessage, WorldRecord, millis};
+use crate::account::Account;
+use crate::faults::{Fault, Faults};
+use crate::jetstream::{self, Server};
+use crate::kafka::{self, Cluster};
+use crate::laws::{Course, Fate, Laws};
+use crate::letters::Topics;
+use crate::process::Process;
+use crate::seen::Seen;
+use crate::spec::{Event, Message, Source, Spec};
+use crate::world::{Happening, World, millis};
+
+/// When every world begins.
+const BEGIN: Mono = Mono(1_000_000_000);
 
 impl World {
     pub fn new(seed: u64, trace: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let easemob = rng.bool();
-        let limits = limits(&mut rng, easemob);
-        let faults = faults(&mut rng, easemob, &limits);
-        let settings = settings(&mut rng, easemob, &limits, seed);
-        let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_760_000_000_000 + rng.i64(0..86_400_000)) };
+        let isolated = seed % 5 == 3;
+        let faults = draw_faults(&mut rng, isolated);
+        let processes = [1, 1, 1, 2, 2, 3][rng.usize(..6)];
+        let rooms: Vec<Arc<str>> =
+            (0..rng.u32(3..12)).map(|room| (1_001 + room).to_string().into()).collect();
+        let accounts: Vec<Account> =
+            (0..rng.u8(1..3)).map(|_| Account::draw(&mut rng, faults, processes, &rooms)).collect();
+        let on_full = match rng.u8(..6) {
+            _ if isolated => OnFull::Wait,
+            0 => OnFull::DropOldest,
+            1 | 2 => OnFull::DeadLetter,
+            _ => OnFull::Wait,
+        };
+        let held_limit = if isolated { [500; 2] } else { [rng.usize(5..120), rng.usize(5..120)] };
+        let settings = draw_settings(&mut rng, &accounts, processes, on_full, held_limit, isolated, seed);
+        let epoch_ms = 1_760_000_000_000 + rng.i64(0..86_400_000);
+        let length = if seed % 5 == 4 { rng.u64(5_000..30_000) } else { 60_000 };
         let mut world = Self {
-            scheduler: Scheduler::new(settings.clone(), now),
-            limits,
-            settings,
             trace,
             hash: RefCell::default(),
-            now,
-            process: 0,
+            now: BEGIN,
+            epoch_ms,
+            faults,
+            faults_end: BEGIN + millis(length),
+            spec: Spec::default(),
+            accounts,
+            settings,
+            on_full,
+            held_limit,
+            processes: Vec::new(),
             agenda: BTreeMap::new(),
             planned: 0,
-            partitions: Vec::new(),
-            intake: true,
-            flights: BTreeMap::new(),
-            letters: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            kafka: Cluster::new(rng.usize(1..5), processes as usize),
+            jet: Server::default(),
+            letters: Topics::default(),
+            counts: BTreeMap::new(),
             laws: Laws::default(),
-            seen: Coverage::default(),
-            faults,
-            outage_until: Mono(0),
-            ban: Default::default(),
-            ban_begins: false,
-            token_good: false,
-            gone_rooms: BTreeSet::new(),
-            day: (now.wall.utc_day(), 0, None),
-            of_message: BTreeMap::new(),
-            expires: BTreeMap::new(),
+            seen: Seen::default(),
+            isolated,
+            sick_rooms: BTreeSet::new(),
+            sick_accounts: BTreeSet::new(),
+            published_by: BEGIN,
+            last_death: None,
             rng,
         };
-        world.note(&|| format!("{:?} {:?}", world.settings, world.faults));
-        world.fill();
+        world.note(&|| {
+            format!("{:?} {:?} on_full {on_full:?}, {processes} processes", world.settings, world.faults)
+        });
+        world.fill(&rooms);
         world.plan_faults();
-        for partition in 0..world.partitions.len() {
-            world.assign(u32::try_from(partition).expect("few"));
-        }
-        world.restore();
+        world.make_sick(&rooms);
+        world.plan(world.faults_end, Happening::Heal);
+        world.begin(processes as usize);
         world
     }
 
-    /// Writes the records of all partitions.
-    fn fill(&mut self) {
-        let rooms = self.rng.usize(1..12);
-        for partition in 0..self.rng.u32(1..4) {
-            let mut records = Vec::new();
-            for offset in 0..self.rng.i64(5..60) {
-                let messages = self.messages(rooms, (partition, offset));
-                records.push(WorldRecord { messages });
+    /// Draws the records of all sources, and plans their publication.
+    fn fill(&mut self, rooms: &[Arc<str>]) {
+        let sources = self.rng.u8(..3);
+        let lone = self.kafka.logs.len();
+        if sources != 1 {
+            for partition in 0..lone {
+                for _ in 0..self.rng.u32(3..40) {
+                    let event = self.event(Source::Kafka, partition, rooms);
+                    self.kafka.logs[partition].unpublished.push_back(event);
+                }
+                let at_once = self.rng.usize(..20);
+                for _ in 0..at_once {
+                    self.kafka_happens(kafka::Event::Publish(partition));
+                }
+                self.soon(400, Happening::Kafka(kafka::Event::Publish(partition)));
             }
-            let done = BTreeSet::new();
-            self.partitions.push(Partition {
-                records,
-                done,
-                next: 0,
-                epoch: 0,
-                assigned: false,
-                paused: false,
-            });
         }
-        if self.faults.gone {
-            self.gone_rooms.insert("room0".to_owned());
+        if sources != 0 {
+            for _ in 0..self.rng.u32(3..60) {
+                let event = self.event(Source::JetStream, 0, rooms);
+                self.jet.unpublished.push_back(event);
+            }
+            self.soon(100, Happening::Jet(jetstream::Event::Publish));
         }
+        self.make_consumer();
+        self.laws.fates = vec![Fate::default(); self.spec.messages.len()];
+        self.laws.by_id =
+            self.spec.messages.iter().enumerate().map(|(number, message)| (message.id, number)).collect();
     }
 
-    fn messages(&mut self, rooms: usize, place: Place) -> Vec<WorldMessage> {
+    fn event(&mut self, source: Source, partition: usize, rooms: &[Arc<str>]) -> usize {
+        let number = self.spec.events.len();
+        let alone = self.kafka_members() == 1;
         let path = match self.rng.u8(..20) {
             0 => Path::Users,
-            1 => Path::Broadcast,
+            1 if alone => Path::Broadcast,
             _ => Path::Room,
         };
-        let priority = Priority::ALL[self.rng.usize(..3)];
-        let expires = (self.faults.ttl && self.rng.u8(..4) == 0)
-            .then(|| self.now.wall + millis(self.rng.u64(0..30_000)));
-        let content =
-            Arc::new(Content { single: Bytes::from_static(b"x"), batched: Bytes::from_static(&[0; 4]) });
-        let names: Vec<String> = match path {
-            Path::Broadcast => vec![String::new()],
-            Path::Users => vec![format!("room{}", self.rng.usize(..rooms))],
+        let account = self.rng.usize(..self.accounts.len());
+        let priority = Priority::ALL[self.rng.usize(..4)];
+        let expires = (self.faults.has(Fault::Expiry) && self.rng.u8(..4) == 0)
+            .then(|| self.true_wall() + millis(self.rng.u64(0..30_000)));
+        let base = BaseId(uuid::Uuid::from_u128(self.rng.u128(..)));
+        let content = self.accounts[account].content(number, path, priority, base);
+        let names: Vec<Arc<str>> = match path {
+            Path::Broadcast => vec!["".into()],
+            Path::Users => vec![rooms[self.rng.usize(..rooms.len())].clone()],
             Path::Room => {
-                let many = if self.rng.u8(..5) == 0 { self.rng.usize(1..=rooms) } else { 1 };
-                let first = self.rng.usize(..rooms);
-                (0..many).map(|step| format!("room{}", (first + step) % rooms)).collect()
+                let many = if self.rng.u8(..5) == 0 { self.rng.usize(1..=rooms.len()) } else { 1 };
+                let first = self.rng.usize(..rooms.len());
+                (0..many).map(|step| rooms[(first + step) % rooms.len()].clone()).collect()
             }
         };
-        let mut messages = Vec::new();
-        for name in names {
-            let id = MessageId(uuid(&mut self.rng));
-            self.of_message.insert(id, (place, priority));
-            self.expires.insert(id, expires);
-            messages.push((path, name, priority, id, Arc::clone(&content), expires));
+        let from = self.spec.messages.len();
+        for room in names {
+            let id = match path {
+                Path::Broadcast => roomcast::core::model::MessageId(base.0),
+                _ => base.message(&Room(room.clone())),
+            };
+            let content = content.clone();
+            self.spec.messages.push(Message {
+                event: number,
+                account,
+                path,
+                room,
+                priority,
+                id,
+                base,
+                content,
+                expires,
+            });
         }
-        messages
+        let partition = u32::try_from(partition).expect("few");
+        self.spec.events.push(Event { source, partition, messages: from..self.spec.messages.len() });
+        self.laws.courses.push(Course::default());
+        number
     }
 
     fn plan_faults(&mut self) {
+        let end = self.faults_end.since(BEGIN);
+        let latest = u64::try_from(end.as_millis()).expect("a minute") * 2 / 3;
         for _ in 0..self.rng.u8(1..5) {
-            let at = self.now.mono + millis(self.rng.u64(500..20_000));
-            let partition = self.rng.u32(..u32::try_from(self.partitions.len()).expect("few"));
-            if self.faults.revoke {
-                self.plan(at, Event::Revoke(partition));
+            let at = self.now + millis(self.rng.u64(300..latest));
+            self.plan_of_kafka(at);
+            self.plan_of_jetstream(at + millis(133));
+            self.plan_of_accounts(at + millis(277));
+            self.plan_of_processes(at + millis(444));
+            if self.faults.has(Fault::RefusedLetters) {
+                let until = at + millis(self.rng.u64(100..15_000));
+                self.letters.refusing.push((at, until));
             }
-            if self.faults.lose {
-                self.plan(at + millis(777), Event::Lose(partition));
+        }
+    }
+
+    fn plan_of_kafka(&mut self, at: Mono) {
+        let process = self.rng.usize(..self.kafka_members());
+        let events = [
+            (Fault::Rebalance, kafka::Event::Rebalance),
+            (Fault::LostAssignment, kafka::Event::Lose(process)),
+            (Fault::Rewind, kafka::Event::Rewind(process)),
+        ];
+        for (fault, event) in events {
+            if self.faults.has(fault) {
+                let at = at + millis(self.rng.u64(..2_000));
+                self.plan(at, Happening::Kafka(event));
             }
-            if self.faults.crash && self.rng.bool() {
-                self.plan(at + millis(333), Event::Crash);
+        }
+        if self.faults.has(Fault::MetadataLost) {
+            match self.rng.bool() {
+                true => self.kafka.drops_metadata = true,
+                false => self.plan(at, Happening::Kafka(kafka::Event::ClearMetadata)),
             }
-            if self.faults.outage {
-                self.outage_until = at + millis(self.rng.u64(500..8_000));
-                let until = self.outage_until;
-                self.plan(until, Event::OutageEnds);
+        }
+    }
+
+    fn plan_of_jetstream(&mut self, at: Mono) {
+        let events = [
+            (Fault::ServerRestart, jetstream::Event::Restart),
+            (Fault::ConsumerDeleted, jetstream::Event::Delete),
+            (Fault::TailLost, jetstream::Event::LoseTail),
+        ];
+        for (fault, event) in events {
+            if self.faults.has(fault) {
+                let at = at + millis(self.rng.u64(..2_000));
+                self.plan(at, Happening::Jet(event));
             }
+        }
+    }
+
+    fn plan_of_accounts(&mut self, at: Mono) {
+        let account = self.rng.usize(..self.accounts.len());
+        if self.faults.has(Fault::Outage) {
+            let hour = self.rng.u8(..40) == 0;
+            let length = if hour { 3_600_000 } else { self.rng.u64(500..15_000) };
+            let until = at + millis(length);
+            self.accounts[account].outage = (at, until);
+            self.faults_end = self.faults_end.max(until);
+        }
+        if self.faults.has(Fault::Storm) {
+            self.accounts[account].storm = (at, at + millis(self.rng.u64(500..8_000)));
+        }
+        if self.faults.has(Fault::Foreigners) {
+            self.plan(at, Happening::Foreign(account));
+        }
+        if self.faults.has(Fault::Tokens) {
+            self.plan(at, Happening::Tokens(account));
+        }
+    }
+
+    fn plan_of_processes(&mut self, at: Mono) {
+        let process = self.rng.usize(..self.kafka_members());
+        if self.faults.has(Fault::Crash) {
+            let effects = self.rng.u32(..12);
+            self.plan(at, Happening::Crash(process, effects));
+        }
+        if self.faults.has(Fault::Restart) {
+            self.plan(at + millis(7_000), Happening::Stop(process));
+        }
+        if self.faults.has(Fault::ClockJump) {
+            let hours = if self.rng.bool() { 1 } else { -1 };
+            self.plan(at, Happening::Jump(process, hours));
+            let back = at + millis(self.rng.u64(1_000..20_000));
+            self.plan(back, Happening::Jump(process, -hours));
+        }
+    }
+
+    /// Some rooms and an account that nothing can be delivered to, where all else is well.
+    fn make_sick(&mut self, rooms: &[Arc<str>]) {
+        if !self.isolated {
+            return;
+        }
+        self.sick_rooms.extend(rooms.iter().take(2).cloned());
+        if self.accounts.len() > 1 {
+            self.sick_accounts.insert(1);
+            self.accounts[1].outage = (Mono(0), BEGIN + Duration::from_secs(90));
+            self.faults_end = BEGIN + Duration::from_secs(90);
+        }
+    }
+
+    fn begin(&mut self, processes: usize) {
+        for number in 0..processes {
+            let scheduler = self.new_scheduler(number, 0);
+            self.processes.push(Process::new(scheduler, 0));
+            self.restore_counts(number);
+        }
+        for number in 0..processes {
+            self.kafka_member_joins(number);
+            self.jet_client_starts(number);
         }
     }
 }
 
-fn limits(rng: &mut fastrand::Rng, easemob: bool) -> Limits {
-    let quota = |calls_per_second| PathQuota {
-        calls_per_second,
-        messages_per_second: None,
-        calls_per_minute: None,
-        calls_per_day: None,
+fn draw_faults(rng: &mut fastrand::Rng, isolated: bool) -> Faults {
+    let faults = Faults::draw(rng);
+    if isolated {
+        return Faults::of(&[Fault::GoneRooms, Fault::Poison, Fault::Gaps]);
+    }
+    if faults.has(Fault::ConsumerDeleted) {
+        // A process that dies with a consumer that has just been made anew leaves nobody who knows
+        // what the old one had delivered: a stated limit of what marks can tell.
+        return faults.without(Fault::Crash).without(Fault::Restart);
+    }
+    faults
+}
+
+fn draw_settings(
+    rng: &mut fastrand::Rng,
+    accounts: &[Account],
+    processes: u32,
+    on_full: OnFull,
+    held_limit: [usize; 2],
+    isolated: bool,
+    seed: u64,
+) -> Settings {
+    let account = |account: &Account| AccountSettings {
+        limits: account.share(processes),
+        timeout: account.provider.timeout(),
+        needs_login: account.provider.login().is_some(),
+        base_urls: account.provider.base_urls().len(),
     };
-    let room = PathQuota { messages_per_second: easemob.then(|| rng.u32(10..200)), ..quota(rng.u32(5..100)) };
-    let broadcast = PathQuota { calls_per_minute: Some(10), calls_per_day: Some(100), ..quota(1) };
-    Limits {
-        rooms_per_call: if easemob { 10 } else { 1 },
-        messages_per_call: if !easemob && rng.bool() { 10 } else { 1 },
-        drops_repeats: !easemob,
-        paths: [room, quota(20), broadcast],
-        room_messages_per_second: rng.u32(1..25),
-        room_high_per_second: (!easemob).then(|| rng.u32(1..12)),
-    }
-}
-
-fn faults(rng: &mut fastrand::Rng, easemob: bool, limits: &Limits) -> Faults {
-    Faults {
-        uncertain: rng.bool(),
-        outage: rng.bool(),
-        bans: rng.bool(),
-        refused: rng.bool(),
-        gone: rng.bool(),
-        revoke: rng.bool(),
-        lose: rng.bool(),
-        crash: rng.bool(),
-        token: easemob && rng.bool(),
-        slow_letters: rng.bool(),
-        tail: rng.bool(),
-        ttl: rng.bool(),
-        partial: limits.messages_per_call > 1 && rng.bool(),
-    }
-}
-
-fn settings(rng: &mut fastrand::Rng, easemob: bool, limits: &Limits, seed: u64) -> Settings {
     Settings {
-        accounts: vec![AccountSettings {
-            limits: limits.clone(),
-            timeout: millis(5_000),
-            needs_login: easemob,
-            base_urls: rng.usize(1..3),
-        }],
+        accounts: accounts.iter().map(account).collect(),
         routes: vec![RoutePolicy {
             name: "r".into(),
             retry: Retry::default(),
             on_expiry: if rng.bool() { OnExpiry::Drop } else { OnExpiry::DeadLetter },
-            on_full: [OnFull::Wait, OnFull::DropOldest, OnFull::DeadLetter][rng.usize(..3)],
+            on_full,
         }],
-        sources: vec![SourceSettings { held_records: rng.usize(5..100), held_bytes: 1 << 20 }],
-        max_waiting_per_room: rng.usize(3..50),
+        sources: held_limit
+            .iter()
+            .map(|&held_records| SourceSettings { held_records, held_bytes: 1 << 20 })
+            .collect(),
+        max_waiting_per_room: if isolated { 1_000 } else { rng.usize(3..50) },
         room_gone: Duration::from_secs(rng.u64(0..20)),
         seed,
     }
-}
-
-fn uuid(rng: &mut fastrand::Rng) -> uuid::Uuid {
-    uuid::Uuid::from_u128(rng.u128(..))
 }

@@ -1,5 +1,4 @@
-//! The world around the scheduler: one account, one source with partitions, a dead-letter topic,
-//! and whatever goes wrong with them, all drawn from one seed.
+//! The world: clocks, what is going to happen, and the one loop that lets it happen.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,108 +7,94 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast::core::model::{
-    AccountId, AttemptId, BurialId, Class, Content, MessageId, Path, Priority, SourceId,
-};
-use roomcast::core::provider::{Limits, LoginFault, Outcome, Session, Trouble};
-use roomcast::core::schedule::{Attempt, Effect, Scheduler, Settings};
+use roomcast::core::model::Path;
+use roomcast::core::schedule::{OnFull, Settings};
 use roomcast::core::time::{Mono, Now, Wall};
 
-use crate::laws::{Coverage, End, Laws, Place};
+use crate::account::Account;
+use crate::calls::Away;
+use crate::faults::{Fault, Faults};
+use crate::jetstream::{self, Server};
+use crate::kafka::{self, Cluster};
+use crate::laws::Laws;
+use crate::letters::{self, Topics};
+use crate::process::Process;
+use crate::seen::Seen;
+use crate::spec::Spec;
 
-pub const SOURCE: SourceId = SourceId(0);
-pub const ACCOUNT: AccountId = AccountId(0);
+/// A process by its place among the world's.
+pub type ProcessNo = usize;
 
-/// After this no message is refused: what is left must drain.
-pub const FAULTS_END: Mono = Mono(60_000_000_000);
+/// Steps after which a run is stuck.
+const STEPS: u64 = 3_000_000;
 
-/// Things that will happen.
-#[derive(Clone, Copy, Debug)]
-pub enum Event {
-    Deliver(u32),
-    Answer(AttemptId, u32),
-    LoggedIn(bool, u32),
-    Buried(BurialId, u32),
-    Counted(Path, u32),
-    Revoke(u32),
-    Lose(u32),
-    Crash,
-    OutageEnds,
-}
-
-/// Path, room, priority, id, content, and when it is too late.
-pub type WorldMessage = (Path, String, Priority, MessageId, Arc<Content>, Option<Wall>);
-
-pub struct WorldRecord {
-    pub messages: Vec<WorldMessage>,
-}
-
-pub struct Partition {
-    pub records: Vec<WorldRecord>,
-    /// Offsets settled and committed.
-    pub done: BTreeSet<i64>,
-    pub next: usize,
-    pub epoch: u32,
-    pub assigned: bool,
-    pub paused: bool,
-}
-
-pub struct Flight {
-    pub attempt: Attempt,
-    pub outcomes: Vec<Outcome>,
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A call arrives at its provider.
+    Arrive(u64),
+    /// A call ends for whoever made it.
+    Answer(u64),
+    /// Of the Kafka cluster and its clients.
+    Kafka(kafka::Event),
+    /// Of the JetStream server and its clients.
+    Jet(jetstream::Event),
+    /// Of the dead-letter topics.
+    Letter(letters::Event),
+    /// The count of a day is written.
+    Counted { process: ProcessNo, life: u32, account: usize, path: Path },
+    /// Others use an account.
+    Foreign(usize),
+    /// An account's tokens end.
+    Tokens(usize),
+    /// A process dies after so many effects more.
+    Crash(ProcessNo, u32),
+    /// A process ends in good order.
+    Stop(ProcessNo),
+    /// A process begins.
+    Start(ProcessNo),
+    /// Rooms are there again, and nothing is refused any more: where nothing but refusals comes back,
+    /// the design holds the account for at fault and waits.
+    Heal,
+    /// The wall clock of a process jumps by so many hours.
+    Jump(ProcessNo, i64),
 }
 
 pub struct World {
     pub rng: fastrand::Rng,
     pub trace: bool,
     pub hash: RefCell<DefaultHasher>,
-    pub now: Now,
-    pub scheduler: Scheduler,
-    pub limits: Limits,
-    pub settings: Settings,
-    /// Grows with each process: what an earlier one asked for comes back to nobody.
-    pub process: u32,
-    pub agenda: BTreeMap<(Mono, u64), Event>,
-    pub planned: u64,
-    pub partitions: Vec<Partition>,
-    pub intake: bool,
-    pub flights: BTreeMap<AttemptId, Flight>,
-    pub letters: BTreeMap<BurialId, Vec<MessageId>>,
-    pub laws: Laws,
-    pub seen: Coverage,
+    pub now: Mono,
+    /// The true wall time at the monotonic zero, milliseconds.
+    pub epoch_ms: i64,
     pub faults: Faults,
-    pub outage_until: Mono,
-    /// From the answer that told of it, and until when.
-    pub ban: [(Mono, Mono); 3],
-    pub ban_begins: bool,
-    pub token_good: bool,
-    pub gone_rooms: BTreeSet<String>,
-    pub day: (i64, u32, Option<Wall>),
-    pub of_message: BTreeMap<MessageId, (Place, Priority)>,
-    pub expires: BTreeMap<MessageId, Option<Wall>>,
-}
-
-/// Which faults a seed has: a random half.
-#[derive(Debug)]
-pub struct Faults {
-    pub uncertain: bool,
-    pub outage: bool,
-    pub bans: bool,
-    pub refused: bool,
-    pub gone: bool,
-    pub revoke: bool,
-    pub lose: bool,
-    pub crash: bool,
-    pub token: bool,
-    pub slow_letters: bool,
-    pub tail: bool,
-    pub ttl: bool,
-    /// Batches fail in part: the one case in which a repeat may come after its successors.
-    pub partial: bool,
-}
-
-pub fn trouble(text: &str) -> Trouble {
-    Trouble { status: Some(500), code: None, text: text.to_owned() }
+    /// After this nothing goes wrong any more.
+    pub faults_end: Mono,
+    pub spec: Spec,
+    pub accounts: Vec<Account>,
+    pub settings: Settings,
+    pub on_full: OnFull,
+    pub held_limit: [usize; 2],
+    pub processes: Vec<Process>,
+    pub agenda: BTreeMap<(Mono, u64), Happening>,
+    pub planned: u64,
+    pub calls: BTreeMap<u64, Away>,
+    pub next_call: u64,
+    pub kafka: Cluster,
+    pub jet: Server,
+    pub letters: Topics,
+    /// Calls of a day by process, account and path, as the table has them.
+    pub counts: BTreeMap<(ProcessNo, usize, Path), (i64, u32, Wall)>,
+    pub laws: Laws,
+    pub seen: Seen,
+    /// Nothing is wrong but some rooms and accounts.
+    pub isolated: bool,
+    pub sick_rooms: BTreeSet<Arc<str>>,
+    pub sick_accounts: BTreeSet<usize>,
+    /// When the last record was published.
+    pub published_by: Mono,
+    /// When a process last died.
+    pub last_death: Option<Mono>,
 }
 
 pub fn millis(ms: u64) -> Duration {
@@ -117,160 +102,159 @@ pub fn millis(ms: u64) -> Duration {
 }
 
 impl World {
-    pub fn plan(&mut self, at: Mono, event: Event) {
+    pub fn plan(&mut self, at: Mono, what: Happening) {
         self.planned += 1;
-        self.agenda.insert((at, self.planned), event);
+        self.agenda.insert((at, self.planned), what);
     }
 
-    pub fn after(&mut self, wait: Duration, event: Event) {
-        self.plan(self.now.mono + wait, event);
+    pub fn after(&mut self, wait: Duration, what: Happening) {
+        self.plan(self.now + wait, what);
+    }
+
+    /// Within some milliseconds.
+    pub fn soon(&mut self, most: u64, what: Happening) {
+        let wait = millis(self.rng.u64(1..=most));
+        self.after(wait, what);
     }
 
     pub fn note(&self, what: &dyn Fn() -> String) {
-        let line = what();
-        line.hash(&mut *self.hash.borrow_mut());
         if self.trace {
-            writeln!(std::io::stderr(), "{:>10.3} {line}", self.now.mono.0 as f64 / 1e9)
-                .expect("stderr is there");
+            let at = self.now.0 as f64 / 1e9;
+            writeln!(std::io::stderr(), "{at:>10.3} {}", what()).expect("stderr is there");
         }
     }
 
-    /// Runs until everything has ended; every law is checked on the way.
-    pub fn run(mut self) -> Coverage {
-        let mut steps = 0_u64;
+    /// Whether things still go wrong.
+    pub fn faulty(&self) -> bool {
+        self.now < self.faults_end
+    }
+
+    /// Whether this fault may strike now.
+    pub fn faults_now(&self, fault: Fault) -> bool {
+        self.faulty() && self.faults.has(fault)
+    }
+
+    pub fn true_wall(&self) -> Wall {
+        Wall(self.epoch_ms + i64::try_from(self.now.0 / 1_000_000).expect("short"))
+    }
+
+    pub fn true_now(&self) -> Now {
+        Now { mono: self.now, wall: self.true_wall() }
+    }
+
+    pub fn wall_of(&self, process: ProcessNo) -> Wall {
+        Wall(self.true_wall().0 + self.processes[process].skew_ms)
+    }
+
+    pub fn now_of(&self, process: ProcessNo) -> Now {
+        Now { mono: self.now, wall: self.wall_of(process) }
+    }
+
+    /// Runs until everything has come to its end; every law is checked on the way.
+    pub fn run(mut self) -> Seen {
+        let deadline = self.faults_end + Duration::from_secs(3_600);
         loop {
-            self.drain_effects();
+            self.let_processes_act();
             if self.is_over() {
                 break;
             }
             let next = self.agenda.first_key_value().map(|((at, _), _)| *at);
-            let wake = self.scheduler.poll_wake(self.now);
+            let wake = self.next_wake();
             let Some(at) = [next, wake].into_iter().flatten().min() else { break };
-            assert!(wake.is_none_or(|wake| wake > self.now.mono), "P7: it wakes for nothing at {wake:?}");
-            self.advance(at.max(self.now.mono));
+            assert!(wake.is_none_or(|wake| wake > self.now), "P7: it wakes for nothing at {wake:?}");
+            assert!(at < deadline, "liveness: not everything has ended by {at:?}: {}", self.what_is_left());
+            self.now = at.max(self.now);
             if next.is_some_and(|next| next <= at) {
-                let (_, event) = self.agenda.pop_first().expect("there is one");
-                self.note(&|| format!("{event:?}"));
-                self.happen(event);
+                let (_, what) = self.agenda.pop_first().expect("there is one");
+                (self.now, format_args!("{what:?}").to_string()).hash(&mut *self.hash.borrow_mut());
+                self.note(&|| format!("{what:?}"));
+                self.happen(what);
             }
-            steps += 1;
-            assert!(steps < 200_000, "liveness: no end after {steps} steps");
+            self.seen.steps += 1;
+            assert!(self.seen.steps < STEPS, "liveness: no end after {STEPS} steps: {}", self.what_is_left());
         }
-        for (number, partition) in self.partitions.iter().enumerate() {
-            assert_eq!(
-                partition.done.len(),
-                partition.records.len(),
-                "P1: partition {number} ends with records unsettled, {:?}",
-                self.scheduler.snapshot(self.now)
-            );
+        assert!(self.is_over(), "liveness: nothing more would happen: {}", self.what_is_left());
+        for process in 0..self.processes.len() {
+            if self.processes[process].alive {
+                self.law_tally(process);
+            }
         }
-        let left = self.scheduler.snapshot(self.now);
-        assert_eq!(
-            (left.rooms, left.calls_away, left.letters_waiting),
-            (0, 0, 0),
-            "P7: nothing is kept: {left:?}"
-        );
+        self.law_end();
         self.seen.trace_hash = self.hash.borrow().finish();
         self.seen
     }
 
-    /// All has ended; only logins would go on for ever.
-    pub fn is_over(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.done.len() == partition.records.len())
-            && self.agenda.values().all(|event| matches!(event, Event::LoggedIn(..)))
-            && self.scheduler.snapshot(self.now).rooms == 0
+    fn next_wake(&mut self) -> Option<Mono> {
+        let walls: Vec<Now> = (0..self.processes.len()).map(|process| self.now_of(process)).collect();
+        let alive = self.processes.iter_mut().zip(walls).filter(|(process, _)| process.alive);
+        alive.filter_map(|(process, now)| process.scheduler.poll_wake(now)).min()
     }
 
-    pub fn advance(&mut self, to: Mono) {
-        let ms = |at: Mono| i64::try_from(at.0 / 1_000_000).expect("short");
-        let wall = Wall(self.now.wall.0 + ms(to) - ms(self.now.mono));
-        self.now = Now { mono: to, wall };
-    }
-
-    pub fn happen(&mut self, event: Event) {
-        match event {
-            Event::Deliver(partition) => self.deliver(partition),
-            Event::Answer(attempt, process) if process == self.process => {
-                let flight = self.flights.remove(&attempt).expect("a flight lands once");
-                self.scheduler.handle_outcome(attempt, &flight.outcomes, self.now);
-            }
-            Event::LoggedIn(good, process) if process == self.process => {
-                let session =
-                    Session { token: "t".to_owned().into(), lifetime: Some(Duration::from_secs(40)) };
-                self.token_good |= good;
-                let result = if good { Ok(session) } else { Err(LoginFault::Failed(trouble("login"))) };
-                self.scheduler.handle_login(ACCOUNT, result, self.now);
-            }
-            Event::Buried(burial, process) if process == self.process => {
-                for id in self.letters.remove(&burial).expect("a letter is confirmed once") {
-                    self.laws.ended(id, End::Buried);
+    /// Whether everything is finished, told to the brokers, and forgotten.
+    fn is_over(&self) -> bool {
+        self.kafka_is_over()
+            && self.jet_is_over()
+            && (0..self.processes.len()).all(|number| {
+                let process = &self.processes[number];
+                let snapshot = || process.scheduler.snapshot(self.now_of(number));
+                process.alive && process.is_quiet() && {
+                    let left = snapshot();
+                    (left.rooms, left.calls_away, left.letters_waiting) == (0, 0, 0)
                 }
-                self.scheduler.handle_buried(burial, self.now);
-            }
-            Event::Counted(path, process) if process == self.process => {
-                self.scheduler.handle_counted(ACCOUNT, path, self.now);
-            }
-            Event::Revoke(partition) => self.revoke(partition),
-            Event::Lose(partition) => self.lose(partition),
-            Event::Crash => self.crash(),
-            Event::OutageEnds => self.seen.outages += 1,
-            Event::Answer(..) | Event::LoggedIn(..) | Event::Buried(..) | Event::Counted(..) => {}
-        }
+            })
     }
 
-    pub fn drain_effects(&mut self) {
-        let mut effects = 0;
-        while let Some(effect) = self.scheduler.poll_effect(self.now) {
-            effects += 1;
-            assert!(effects < 100_000, "it never stops asking");
-            self.effect(effect);
-        }
+    fn what_is_left(&self) -> String {
+        let of = |number: ProcessNo| {
+            let process = &self.processes[number];
+            let snapshot = process.scheduler.snapshot(self.now_of(number));
+            format!("p{number} alive {}: {snapshot:?}", process.alive)
+        };
+        let processes: Vec<String> = (0..self.processes.len()).map(of).collect();
+        format!("{}; {}; {}", self.kafka_left(), self.jet_left(), processes.join("; "))
     }
 
-    pub fn effect(&mut self, effect: Effect) {
-        let process = self.process;
-        match effect {
-            Effect::Send(attempt) => self.send(attempt),
-            Effect::Login(_) => {
-                self.seen.logins += 1;
-                let good = self.rng.u8(..5) > 0;
-                let wait = millis(self.rng.u64(1..300));
-                self.after(wait, Event::LoggedIn(good, process));
-            }
-            Effect::Bury(burial, letter) => {
-                self.seen.letters += 1;
-                self.note(&|| format!("bury {:?} {:?} {:?}", letter.record.id, letter.class, letter.rooms));
-                let messages = self.messages_of(letter.record.id);
-                let owed = messages.into_iter().filter(|(room, _)| {
-                    letter.rooms.is_empty() || letter.rooms.iter().any(|owed| *owed.0 == **room)
-                });
-                self.seen.gone += u64::from(letter.class == Class::RoomGone);
-                let owed: Vec<MessageId> = owed.map(|(_, id)| id).collect();
-                owed.iter().for_each(|&id| self.laws.p2_stands_outside(id));
-                self.letters.insert(burial, owed);
-                let wait = if self.faults.slow_letters { self.rng.u64(1..5_000) } else { 5 };
-                self.after(millis(wait), Event::Buried(burial, process));
-            }
-            Effect::Count { utc_day, calls, path, .. } => {
-                self.seen.day_counts += 1;
-                self.day = (utc_day, calls, Some(self.now.wall));
-                self.after(millis(7), Event::Counted(path, process));
-            }
-            Effect::Settle(id) => self.settle(id),
-            Effect::Released(_, partition, _) => {
-                self.note(&|| format!("released {partition:?}"));
-                if !self.partitions[partition.0 as usize].assigned {
-                    self.assign(partition.0);
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Arrive(call) => self.arrive(call),
+            Happening::Answer(call) => self.answer(call),
+            Happening::Kafka(event) => self.kafka_happens(event),
+            Happening::Jet(event) => self.jet_happens(&event),
+            Happening::Letter(event) => self.letter_happens(event),
+            Happening::Counted { process, life, account, path } => {
+                if self.is_living(process, life) {
+                    let now = self.now_of(process);
+                    let id = crate::process::account_id(account);
+                    self.processes[process].scheduler.handle_counted(id, path, now);
                 }
             }
-            Effect::Intake { open, .. } => {
-                self.seen.pauses += u64::from(!open);
-                self.intake = open;
+            Happening::Foreign(account) => self.foreigners(account),
+            Happening::Tokens(account) => self.accounts[account].judge.revoke_tokens(),
+            Happening::Crash(process, effects) => {
+                if self.processes[process].alive {
+                    self.processes[process].dies_in = Some(effects);
+                    if effects == 0 {
+                        self.crash(process);
+                    }
+                }
             }
-            Effect::PartitionIntake { partition, open, .. } => {
-                self.seen.partition_pauses += u64::from(!open);
-                self.partitions[partition.0 as usize].paused = !open;
+            Happening::Heal => {
+                for account in &mut self.accounts {
+                    account.judge.set_faults(Vec::new(), self.now).expect("no rule is no wrong rule");
+                }
+            }
+            Happening::Stop(process) => self.stop(process),
+            Happening::Start(process) => self.start(process),
+            Happening::Jump(process, hours) => {
+                self.seen.clock_jumps += 1;
+                self.processes[process].skew_ms += hours * 3_600_000;
             }
         }
+    }
+
+    /// Whether this life of a process still lasts.
+    pub fn is_living(&self, process: ProcessNo, life: u32) -> bool {
+        let of = &self.processes[process];
+        of.alive && of.life == life
     }
 }

@@ -250,23 +250,34 @@ impl Source {
         }
     }
 
-    /// A partition went backwards under its assignment (the broker lost its tail, or was told to
-    /// reset): what is held of it means nothing any more.
-    pub(super) fn begin_again(&mut self, id: PartitionId, offset: i64) -> Result<(), Gone> {
+    /// A partition went backwards to `offset` under its assignment (the broker lost its tail, or was
+    /// told to reset): what is held of it means nothing any more, and it is read again from its first
+    /// unfinished record, which may lie below. True when the message at `offset` is the first of all.
+    pub(super) fn begin_again(&mut self, id: PartitionId, offset: i64) -> Result<bool, Gone> {
         let source = self.settings.source;
         let slot = self.partitions.slot(id).expect("the partition was found by its message");
         let held = slot.held.as_ref().expect("only an assigned partition receives");
-        let (old, end, name) =
-            (held.epoch, held.end_at_start.max(held.mark.next()), format!("{}/{}", slot.topic, slot.number));
+        let (old, start, end) =
+            (held.epoch, held.begins_again(offset), held.end_at_start.max(held.mark.next()));
+        let (topic, number) = (Arc::clone(&slot.topic), slot.number);
+        let name: Arc<str> = Arc::from(format!("{topic}/{number}"));
         tracing::error!(
             source = &*self.settings.name,
-            partition = name,
+            partition = &*name,
             offset,
-            "the partition went backwards: it is read again from there"
+            start,
+            "the partition went backwards: it is read again from its first unfinished record"
         );
         self.send(Arrival::Lost { source, partitions: vec![(id, old)] })?;
-        let epoch = self.partitions.assign(id, offset, "", end);
-        self.send(Arrival::Assigned { source, partitions: vec![(id, epoch, Arc::from(name))] })
+        let epoch = self.partitions.assign(id, start, "", end);
+        if start < offset
+            && let Err(error) = self.consumer.seek(&topic, number, Offset::Offset(start), Duration::ZERO)
+        {
+            tracing::error!(source = &*self.settings.name, partition = &*name, %error, "cannot go back: connecting anew");
+            self.stalled = true;
+        }
+        self.send(Arrival::Assigned { source, partitions: vec![(id, epoch, name)] })?;
+        Ok(start == offset)
     }
 
     /// Answers everything that is open, for a consumer that closes: it would wait for it.

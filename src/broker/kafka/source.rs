@@ -81,7 +81,7 @@ pub(super) struct Source {
     reason: String,
     last_message: Instant,
     lag_told: Instant,
-    stalled: bool,
+    pub(super) stalled: bool,
 }
 
 /// What the thread is started with.
@@ -212,8 +212,8 @@ impl Source {
             Received::New => {}
             Received::Finished => return Ok(()),
             Received::Backwards => {
-                self.begin_again(id, offset)?;
-                return self.take_in(message);
+                let is_first = self.begin_again(id, offset)?;
+                return if is_first { self.take_in(message) } else { Ok(()) };
             }
         }
         let record_id = RecordId { source: self.settings.source, partition: id, epoch: held.epoch, offset };
@@ -243,7 +243,9 @@ impl Source {
                 }
                 Ok(Command::Released(partition, epoch)) => self.released(partition, epoch),
                 Ok(Command::Intake(open)) => self.intake = open,
-                Ok(Command::PartitionIntake(partition, open)) => self.partitions.set_open(partition, open),
+                Ok(Command::PartitionIntake(partition, epoch, open)) => {
+                    self.partitions.set_open(partition, epoch, open);
+                }
                 Ok(Command::Stop) | Err(mpsc::error::TryRecvError::Disconnected) => {
                     self.stopping = true;
                     return;

@@ -124,6 +124,8 @@ impl Loop {
         self.pulls.pin = None;
         self.pulls.doubt = None;
         self.intake.parked = false;
+        // What closed it closed an assignment that is over: the next one begins open.
+        self.intake.set_partition(true, Instant::now());
         let source = self.source.id;
         self.outbox.push_back(Arrival::Lost { source, partitions: vec![(PARTITION, self.epoch)] });
         self.outbox.push_back(Arrival::Lag { source, records: 0 });

@@ -318,7 +318,9 @@ impl Loop {
         match command {
             Command::Settle(id) => self.settle(*id, now),
             Command::Intake(wanted) => self.intake.set(*wanted, now),
-            Command::PartitionIntake(PARTITION, wanted) => self.intake.set_partition(*wanted, now),
+            Command::PartitionIntake(PARTITION, epoch, wanted) if *epoch == self.epoch => {
+                self.intake.set_partition(*wanted, now);
+            }
             // Nothing is ever revoked here, there is one partition, and a stop is seen to elsewhere.
             Command::PartitionIntake(..) | Command::Released(..) | Command::Stop => {}
         }
@@ -363,7 +365,10 @@ impl Loop {
             News::Connection(up) => self.connection(up, now),
             News::Looked(gathering, info) => self.looked(gathering, &info, now),
             News::LookFailed => self.looking = false,
-            News::Gone => return self.gone("the durable is gone"),
+            News::Gone => {
+                self.ledger.consumer_gone();
+                return self.gone("the durable is gone");
+            }
             News::Dead => {
                 self.source.link.forget();
                 self.connection(false, now);

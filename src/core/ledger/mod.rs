@@ -39,8 +39,10 @@ pub struct Ledger<Reply> {
     finished: Finished,
     /// The number that the next delivery has when nothing goes elsewhere.
     next: Option<u64>,
-    /// Sequences up to here may have been tried by another process.
+    /// Sequences up to here may have been tried, whatever their count of deliveries says.
     tried: u64,
+    /// The highest sequence that was ever delivered to this process.
+    highest: u64,
     gather: Option<Gather>,
     bytes: usize,
     /// The weight of a big record: the largest lately, forgotten slowly.
@@ -99,6 +101,7 @@ impl<Reply> Default for Ledger<Reply> {
             finished: Finished::default(),
             next: None,
             tried: 0,
+            highest: 0,
             gather: None,
             bytes: 0,
             big: 0,
@@ -130,6 +133,7 @@ impl<Reply> Ledger<Reply> {
     /// Takes a delivery in; `make` turns it into a record that is (or is not) maybe tried.
     pub fn take(&mut self, delivery: Delivery, reply: Reply, make: impl FnOnce(bool) -> Record) -> Arrived {
         let sequence = delivery.sequence;
+        self.highest = self.highest.max(sequence);
         if let Some(held) = self.held.get_mut(&sequence) {
             if held.published != delivery.published {
                 return Arrived::Rewound;
@@ -215,6 +219,18 @@ impl<Reply> Ledger<Reply> {
         self.finished.floor(sequence, now);
     }
 
+    /// The consumer was deleted and is made anew: it counts deliveries from one again, so that its counts
+    /// do not tell any more what was tried, and it delivers what was not handed on once more, after what
+    /// lies before it.
+    pub fn consumer_gone(&mut self) {
+        self.tried = self.highest;
+        for sequence in std::mem::take(&mut self.waiting).into_keys() {
+            if let Some(held) = self.held.remove(&sequence) {
+                self.bytes = self.bytes.saturating_sub(held.weight);
+            }
+        }
+    }
+
     /// Lets go of everything held: it is another's now. What is finished stays known.
     pub fn release(&mut self) {
         self.held.clear();
@@ -224,11 +240,12 @@ impl<Reply> Ledger<Reply> {
         self.bytes = 0;
     }
 
-    /// Forgets everything: the stream is another one under the same name.
+    /// Forgets everything: the stream is another one under the same name, or lost its tail. What lies
+    /// below counts as tried, because what was finished is forgotten too.
     pub fn forget(&mut self) {
         self.release();
         self.finished.clear();
-        self.tried = 0;
+        self.tried = self.highest;
     }
 
     /// Where acks of all that is held go, oldest first.
@@ -401,5 +418,24 @@ mod tests {
         ledger.start_gathering(now, Duration::from_secs(15));
         ledger.pending(1, 1);
         assert_eq!(ledger.end_gathering(now), Some(Gathered::Whole));
+    }
+
+    #[test]
+    fn p2_what_waits_when_the_consumer_is_made_anew_comes_again_in_its_turn() {
+        let mut ledger = Ledger::<String>::default();
+        take(&mut ledger, delivery(1, 1, 1));
+        drain(&mut ledger);
+        ledger.start_gathering(Mono(0), Duration::from_secs(15));
+        take(&mut ledger, delivery(3, 3, 1));
+        ledger.consumer_gone();
+        assert_eq!((ledger.held(), ledger.lowest()), (1, Some(1)));
+        ledger.begin(0, 0, 0);
+        ledger.pending(0, 0);
+        assert_eq!(ledger.end_gathering(Mono(0)), Some(Gathered::Whole));
+        assert_eq!(take(&mut ledger, delivery(1, 1, 1)), Arrived::Held);
+        take(&mut ledger, delivery(2, 2, 1));
+        take(&mut ledger, delivery(3, 3, 1));
+        take(&mut ledger, delivery(4, 4, 1));
+        assert_eq!(drain(&mut ledger), [(2, true), (3, true), (4, false)]);
     }
 }

@@ -17,10 +17,18 @@ pub const REFUSALS_IN_A_ROW: u32 = 20;
 /// Most of the jitter added to a ban: probes of many processes shall not meet.
 const BAN_JITTER_MS: u64 = 250;
 
+/// The longest wait between two probes, without jitter.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// A day, of which a quota may be.
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Whether calls may be made.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gate {
     state: State,
+    /// The longest wait between two probes, without jitter.
+    longest: Duration,
     /// Refusals since the last acceptance.
     refusals: u32,
 }
@@ -62,10 +70,17 @@ pub enum Pass {
 /// How an account's failures are waited for, whatever its routes say: like `[retry]`, but a probe is
 /// one call and the whole account waits for it, so the longest wait is 10 s (with jitter 20 s).
 pub fn account_retry() -> Retry {
-    Retry { max: Duration::from_secs(10), ..Retry::default() }
+    Retry { max: LONGEST, ..Retry::default() }
 }
 
 impl Gate {
+    /// An open gate. On a path with a quota of so many calls a day, probes of an outage that lasts come
+    /// so seldom that they alone never use it up.
+    pub fn new(calls_per_day: Option<u32>) -> Self {
+        let longest = calls_per_day.map_or(LONGEST, |calls| (DAY / calls.max(1)).max(LONGEST));
+        Self { state: State::Open, longest, refusals: 0 }
+    }
+
     /// Whether a call may be made at `now`.
     pub fn pass(&self, now: Mono) -> Pass {
         match &self.state {
@@ -146,7 +161,8 @@ impl Gate {
         }
     }
 
-    /// Another base URL has not been tried: the probe of an outage may go at once. A ban stands.
+    /// The probe of an outage may go at once: another base URL has not been tried, or another path of the
+    /// account works again. A ban stands.
     pub fn hurry(&mut self, now: Mono) {
         if let State::Closed { why, until } = &mut self.state
             && why.cause == GateCause::Outage
@@ -185,10 +201,15 @@ impl Gate {
         let until = match standing {
             Some(until) if cause != GateCause::Ban => until,
             Some(until) => until.max(now + least),
-            None => now + least.max(account_retry().wait(step, seed)),
+            None => {
+                let retry = Retry { max: self.longest, ..account_retry() };
+                now + least.max(retry.wait(step, seed))
+            }
         };
         let cause = match &self.state {
             State::Closed { why, .. } if cause != GateCause::Ban => why.cause,
+            // A probe that found nobody says nothing about a ban.
+            State::Probing { why, .. } if why.cause == GateCause::Ban => GateCause::Ban,
             _ => cause,
         };
         self.state = State::Closed { why: Why { cause, step, text: text.to_owned() }, until };
@@ -219,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_ban_ends_with_one_accepted_probe_and_not_before_its_time() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(None);
         gate.banned(CALL, Duration::from_secs(10), "416", at(0), 0);
         assert_eq!(gate.pass(at(9_999)), Pass::Shut);
         assert!(!gate.accepted(CALL), "a call sent before the ban says nothing about it");
@@ -232,7 +253,7 @@ mod tests {
 
     #[test]
     fn another_base_url_does_not_end_a_ban() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(None);
         gate.banned(CALL, Duration::from_secs(10), "416", at(0), 0);
         gate.failed(AttemptId(7), GateCause::Outage, "connection refused", at(1), 0);
         gate.hurry(at(1));
@@ -241,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_ban_counts_from_its_last_answer() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(None);
         gate.banned(CALL, Duration::from_secs(10), "416", at(0), 0);
         gate.banned(AttemptId(7), Duration::from_secs(10), "416", at(3_000), 0);
         assert_eq!(gate.opens_at(), Some(at(13_000)));
@@ -249,7 +270,7 @@ mod tests {
 
     #[test]
     fn failed_probes_wait_longer_and_late_failures_do_not() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(None);
         gate.failed(CALL, GateCause::Outage, "connection refused", at(0), 1);
         let first = gate.opens_at().unwrap();
         gate.failed(AttemptId(7), GateCause::Outage, "connection refused", at(10), 1);
@@ -263,7 +284,7 @@ mod tests {
 
     #[test]
     fn twenty_refusals_in_a_row_close_it_and_one_acceptance_starts_over() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(None);
         for _ in 0..19 {
             assert!(!gate.refused(CALL, "no", at(0), 0));
         }
@@ -281,10 +302,35 @@ mod tests {
 
     #[test]
     fn a_probe_whose_message_is_refused_ends_an_outage() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(None);
         gate.failed(CALL, GateCause::Outage, "time limit", at(0), 0);
         gate.probing(PROBE);
         assert!(!gate.refused(PROBE, "bad room", at(5_000), 0));
         assert_eq!(gate.pass(at(5_000)), Pass::Free);
+    }
+
+    #[test]
+    fn p4_a_ban_whose_probe_found_nobody_is_still_a_ban() {
+        let mut gate = Gate::new(None);
+        gate.banned(AttemptId(1), Duration::from_secs(1), "", at(0), 0);
+        gate.probing(AttemptId(2));
+        gate.failed(AttemptId(2), GateCause::Outage, "refused", at(2_000), 0);
+        assert!(!gate.accepted(AttemptId(0)), "a call sent before the ban proves nothing");
+        gate.probing(AttemptId(3));
+        assert!(gate.accepted(AttemptId(3)));
+    }
+
+    #[test]
+    fn probes_do_not_use_up_the_quota_of_a_day() {
+        let mut gate = Gate::new(Some(100));
+        let (mut now, mut probes) = (at(0), 0);
+        gate.failed(AttemptId(0), GateCause::Outage, "", now, 0);
+        while now < at(86_400_000) {
+            now = gate.opens_at().expect("it is closed");
+            probes += 1;
+            gate.probing(AttemptId(probes));
+            gate.failed(AttemptId(probes), GateCause::Outage, "", now, probes);
+        }
+        assert!(probes < 100, "{probes} probes in a day");
     }
 }

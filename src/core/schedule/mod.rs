@@ -155,6 +155,8 @@ pub enum Effect {
         source: SourceId,
         /// The partition.
         partition: PartitionId,
+        /// The assignment that is meant: a later one begins open.
+        epoch: Epoch,
         /// Whether to take more.
         open: bool,
     },
@@ -253,7 +255,7 @@ impl Scheduler {
             login: Login::new(account.needs_login, now.mono),
             login_failures: 0,
             paths: account.limits.paths.each_ref().map(|quota| PathState {
-                gate: Gate::default(),
+                gate: Gate::new(quota.calls_per_day),
                 quota: Quota::new(quota, now.mono),
                 turn: Turn::default(),
                 accepted: 0,

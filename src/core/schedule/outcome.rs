@@ -45,9 +45,14 @@ impl Scheduler {
         let path = &mut account.paths[away.path as usize];
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Accepted(_))) {
             path.accepted += 1;
-            path.gate.accepted(away.id);
+            let opens = path.gate.accepted(away.id);
             account.login.accepted();
+            if opens {
+                // What kept this path shut most likely kept the others shut as well.
+                account.paths.iter_mut().for_each(|path| path.gate.hurry(now.mono));
+            }
         }
+        let path = &mut account.paths[away.path as usize];
         let own_fault = |job: &u32| path.accepted > self.lanes.job(*job).accepted_mark;
         // One answer is one piece of news, however many messages it was for: the gravest counts.
         let Some((job, news)) = away.jobs.iter().zip(outcomes).max_by_key(|(_, outcome)| gravity(outcome))
@@ -209,9 +214,8 @@ impl Scheduler {
         utc_day: i64,
         calls: u32,
         last: Option<Wall>,
-        now: Now,
     ) {
-        self.accounts[usize::from(account.0)].paths[path as usize].quota.restore(utc_day, calls, last, now);
+        self.accounts[usize::from(account.0)].paths[path as usize].quota.restore(utc_day, calls, last);
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::core::time::{Mono, Now, Wall};
+use crate::core::time::{Mono, Wall};
 
 /// Added to every period: the provider's clock may tick in other places than ours.
 const MARGIN: Duration = Duration::from_millis(5);
@@ -256,12 +256,15 @@ impl Quota {
     }
 
     /// The table was read: `calls` were made on `utc_day`, the last one at `last`.
-    pub fn restore(&mut self, utc_day: i64, calls: u32, last: Option<Wall>, now: Now) {
+    pub fn restore(&mut self, utc_day: i64, calls: u32, last: Option<Wall>) {
         if let Some(day) = &mut self.day {
             day.restore(utc_day, calls, last);
         }
-        let quiet = last.is_none_or(|last| last + (MINUTE + START_HOLD) < now.wall);
-        if quiet && let Some(slots) = self.minute.as_mut() {
+        // A row says that there were calls, and a wall clock that may have jumped since cannot say that they
+        // are a minute old.
+        if last.is_none()
+            && let Some(slots) = self.minute.as_mut()
+        {
             slots.forget();
         }
     }
@@ -328,13 +331,13 @@ mod tests {
             calls_per_minute: Some(10),
             calls_per_day: Some(100),
         };
-        let now = Now { mono: at(2_000), wall: Wall(1_000_000) };
+        let now = at(2_000);
         let mut quota = Quota::new(&of, at(0));
-        assert_eq!(quota.room_for(now.mono), 0);
-        assert_eq!(quota.next_free(now.mono), Some(at(61_250)));
-        quota.restore(0, 3, Some(Wall(999_000)), now);
-        assert_eq!(quota.room_for(now.mono), 0, "a call one second ago is counted for a minute");
-        quota.restore(0, 3, Some(Wall(900_000)), now);
-        assert_eq!(quota.room_for(now.mono), u32::MAX);
+        assert_eq!(quota.room_for(now), 0);
+        assert_eq!(quota.next_free(now), Some(at(61_250)));
+        quota.restore(0, 3, Some(Wall(900_000)));
+        assert_eq!(quota.room_for(now), 0, "the clock that says how old they are may have jumped");
+        quota.restore(0, 0, None);
+        assert_eq!(quota.room_for(now), u32::MAX);
     }
 }

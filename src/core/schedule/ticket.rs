@@ -274,7 +274,8 @@ impl Held {
         let it = &mut self.partitions[partition as usize];
         it.paused_by = if full { it.paused_by + 1 } else { it.paused_by - 1 };
         if it.paused_by == u32::from(full) {
-            effects.extend([Effect::PartitionIntake { source: it.source, partition: it.id, open: !full }]);
+            let (source, partition, epoch) = (it.source, it.id, it.epoch);
+            effects.extend([Effect::PartitionIntake { source, partition, epoch, open: !full }]);
         }
     }
 
