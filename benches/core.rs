@@ -108,6 +108,7 @@ impl World {
             route: ROUTE,
             content: Arc::new(Content { single: self.content.single.clone(), batched: Bytes::new() }),
             expires: None,
+            conflate: None,
         };
         let plan = Plan {
             route: Some(ROUTE),

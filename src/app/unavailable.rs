@@ -1,8 +1,8 @@
 //! What the design names but this version does not have: refused with a plain word, never ignored.
 //!
 //! A setting that is accepted and does nothing is worse than one that is missing. When a feature
-//! arrives, its line here goes. What belongs to one module alone (a source's `spread`, a route's
-//! `conflate`) is refused there.
+//! arrives, its line here goes. What belongs to one module alone (a source's `spread`, the
+//! directory of a route's `rooms`) is refused there.
 
 use crate::core::section::{Node, Problem, Report, Severity, Table, Value};
 

@@ -5,6 +5,7 @@
 //! decides; every part of the crate speaks in these types.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -239,6 +240,22 @@ pub struct Message {
     pub content: Arc<Content>,
     /// When it is too late to send it, by the wall clock; `None`: never.
     pub expires: Option<Wall>,
+    /// What it is the newest of: it takes the place of an older message of its route and lane with
+    /// the same key. `None`: it stands for itself.
+    pub conflate: Option<ConflateKey>,
+}
+
+/// The value of a route's `conflate`, in 16 bytes whatever its length: a UUIDv5 of its text, so
+/// that two values never meet by chance. It lives in this process alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConflateKey(NonZeroU64, u64);
+
+impl ConflateKey {
+    /// The key of a value as compact JSON (or any other text that tells values apart).
+    pub fn new(value: &str) -> Self {
+        let (high, low) = Uuid::new_v5(&Uuid::NAMESPACE_OID, value.as_bytes()).as_u64_pair();
+        Self(NonZeroU64::new(high).expect("a UUID has its version in the first half"), low)
+    }
 }
 
 /// Why something was dropped by a rule that the config states. Each is counted.

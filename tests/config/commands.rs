@@ -80,6 +80,7 @@ fn message(room: &str, content: &Arc<Content>) -> Message {
         route: RouteId(1),
         content: content.clone(),
         expires: None,
+        conflate: None,
     }
 }
 

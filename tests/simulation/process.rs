@@ -162,6 +162,7 @@ impl World {
                     route: RouteId(0),
                     content: message.content.clone(),
                     expires: message.expires,
+                    conflate: None,
                 }
             })
             .collect();

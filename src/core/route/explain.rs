@@ -22,6 +22,8 @@ pub struct Explanation {
     pub tried: Vec<Tried>,
     /// The rooms concerned, those of letters included, in the order of the plan.
     pub rooms: Vec<Room>,
+    /// What the messages are the newest of; `None` where nothing conflates them.
+    pub conflate: Option<Value>,
     /// Steps that the filters took, of [`crate::core::value::budget::STEPS`].
     pub steps: u64,
     /// What the daemon would do.
@@ -54,6 +56,7 @@ impl Rules {
             key,
             tried: trace.tried,
             rooms: sent.chain(failed).filter(|room| !room.0.is_empty()).collect(),
+            conflate: trace.conflate,
             steps: trace.steps,
             plan,
         }

@@ -92,6 +92,7 @@ impl Rules {
             rule.when.as_ref().is_some_and(filter::Filter::uses_headers)
                 || send.is_some_and(|send| send.target.uses_headers() || send.message.uses_headers())
                 || send.is_some_and(|send| send.priority.uses_headers())
+                || send.and_then(|send| send.conflate.as_ref()).is_some_and(filter::Filter::uses_headers)
         });
         Some(Self { rules, sources, max_rooms_per_event, uses_headers })
     }

@@ -14,7 +14,8 @@ use super::rule::{PRIORITIES, PriorityRule, Rule, Send, Target, fits};
 use super::{Rules, SourceView, Tried, Unmatched};
 use crate::core::decode::{self, Event};
 use crate::core::model::{
-    BaseId, Class, DropReason, Failure, Message, MessageId, Path, Plan, Priority, Record, Room, RouteId,
+    BaseId, Class, ConflateKey, DropReason, Failure, Message, MessageId, Path, Plan, Priority, Record, Room,
+    RouteId,
 };
 use crate::core::provider::{Draft, Kind, MachineEvent};
 use crate::core::time::Wall;
@@ -37,6 +38,8 @@ pub struct Trace {
     pub event: Option<serde_json::Value>,
     /// Whether it is a CloudEvent.
     pub cloud: bool,
+    /// What `conflate` gave, where the route has one and it is not null.
+    pub conflate: Option<serde_json::Value>,
     /// Steps that the filters took.
     pub steps: u64,
 }
@@ -283,6 +286,7 @@ impl Turn<'_> {
         if rooms.is_empty() {
             return Ok(());
         }
+        let conflate = self.conflate(send, input, &users)?;
         let filled = self.fill(send, input)?;
         let base = self.plan.base;
         let draft = Draft {
@@ -314,8 +318,37 @@ impl Turn<'_> {
             route: id,
             content: content.clone(),
             expires,
+            conflate,
         }));
         Ok(())
+    }
+
+    /// What the event's messages are the newest of; nothing, where `conflate` gives null. Members
+    /// count as a part of it: what others get supersedes nothing of theirs.
+    fn conflate(
+        &mut self,
+        send: &Send,
+        input: &Input,
+        users: &[String],
+    ) -> Result<Option<ConflateKey>, String> {
+        let Some(filter) = &send.conflate else { return Ok(None) };
+        let value = filter.output(input).map_err(|trouble| format!("conflate: {trouble}"))?;
+        if matches!(value, Val::Null) {
+            return Ok(None);
+        }
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.conflate = Some(value.to_json());
+        }
+        // 1 and 1.0 are one value to jq.
+        let mut text = match value {
+            Val::Float(number) => number.to_string(),
+            value => value.to_string(),
+        };
+        for user in users {
+            text.push('\n');
+            text.push_str(&Val::text(user).to_string());
+        }
+        Ok(Some(ConflateKey::new(&text)))
     }
 
     /// When the event's time to live begins: its own time or the record's, whichever is earlier.

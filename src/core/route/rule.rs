@@ -53,6 +53,8 @@ pub struct Send {
     pub priority: PriorityRule,
     /// How long it may wait; `None`: for ever.
     pub ttl: Option<Duration>,
+    /// What it is the newest of; `None`: it stands for itself.
+    pub conflate: Option<Filter>,
 }
 
 /// `rooms`, `users` and `all_rooms`.
@@ -115,6 +117,7 @@ impl Rule {
                 message: MessageRule::Machine(false),
                 priority: PriorityRule::Fixed(Priority::default()),
                 ttl: None,
+                conflate: None,
             }),
             policy: RoutePolicy {
                 name: Arc::from("default"),
@@ -156,9 +159,6 @@ impl Rule {
                 ],
             ),
         };
-        if section.node("conflate").is_some() {
-            section.wrong("conflate", "conflation", "no such key: this version does not conflate yet");
-        }
         name?;
         Some(Self { scope: scope?, when: when.ok()?, send: send?, policy })
     }
@@ -173,7 +173,7 @@ fn retry(section: &Section<'_>, base: &Retry) -> Retry {
 
 /// A dropped event has no message: keys that shape one are mistakes.
 fn refuse_for_drop(section: &Section<'_>) {
-    for key in ["account", "rooms", "users", "all_rooms", "message", "priority", "ttl"] {
+    for key in ["account", "rooms", "users", "all_rooms", "message", "priority", "ttl", "conflate"] {
         if section.node(key).is_some() {
             section.wrong(key, "a key beside drop = true", "no such key: what is dropped is not sent");
         }
@@ -249,6 +249,7 @@ impl Send {
         if ttl.is_some_and(|ttl| ttl.is_zero()) {
             section.wrong("ttl", "no time at all", "more than zero, or no such key: then it waits for ever");
         }
+        let conflate = filter(section, "conflate");
         let Some((account, target)) = account.zip(target) else {
             // Without its account a message cannot be checked; its keys are known all the same.
             section.node("message");
@@ -259,7 +260,7 @@ impl Send {
             Some(PriorityRule::Filter(_)) | None => None,
         };
         let message = MessageRule::read(section, &*account.provider, target.path(), fixed);
-        Some(Self { account, target, message: message?, priority: priority?, ttl })
+        Some(Self { account, target, message: message?, priority: priority?, ttl, conflate: conflate.ok()? })
     }
 }
 

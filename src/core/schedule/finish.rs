@@ -88,15 +88,21 @@ impl Scheduler {
         if let Some(at) = job.expires {
             self.expiries.remove(&(at, key));
         }
-        let jobs = &mut self.held.groups[job.group as usize].jobs;
-        let place = jobs.iter().position(|other| *other == key).expect("a job stands in its group");
-        jobs.swap_remove(place);
+        self.newest.forget(key, &job);
+        self.leave_group(key, job.group);
         self.resume_if_room(job.room);
         job
     }
 
+    /// Strikes a job out of its group.
+    pub(super) fn leave_group(&mut self, key: u32, group: u32) {
+        let jobs = &mut self.held.groups[group as usize].jobs;
+        let place = jobs.iter().position(|other| *other == key).expect("a job stands in its group");
+        jobs.swap_remove(place);
+    }
+
     /// Partitions that a full room held back go on when it is half empty.
-    fn resume_if_room(&mut self, room: u32) {
+    pub(super) fn resume_if_room(&mut self, room: u32) {
         if self.full_rooms.is_empty() || !self.full_rooms.contains_key(&room) {
             return;
         }
@@ -109,7 +115,7 @@ impl Scheduler {
 
     /// Closes a group whose last job is finished: its ticket is punched, or exchanged for one for
     /// each letter.
-    fn close_if_done(&mut self, group: u32) {
+    pub(super) fn close_if_done(&mut self, group: u32) {
         if !self.held.groups[group as usize].jobs.is_empty() {
             return;
         }

@@ -76,6 +76,11 @@ impl Scheduler {
             let room = self.lanes.room(message.account, message.path, &message.room);
             let expires = message.expires.map(|at| deadline(at.0, now));
             let gone = self.lanes.is_gone(room, now.mono);
+            let is_timely = expires.is_none_or(|at| at > now.mono);
+            if let Some(older) = self.superseded(room, &message).filter(|_| !gone && is_timely) {
+                self.take_place(older, Job::new(message, group, room, record.maybe_tried, expires));
+                continue;
+            }
             let full = self.lanes.jobs_in(room) >= self.settings.max_waiting_per_room;
             let on_full = self.settings.routes[usize::from(message.route.0)].on_full;
             let priority = message.priority;
@@ -86,6 +91,7 @@ impl Scheduler {
             };
             let job = self.lanes.push(Job::new(message, group, room, record.maybe_tried, expires), now.mono);
             self.held.groups[group as usize].jobs.push(job);
+            self.newest.put(job, self.lanes.job(job));
             if let Some(at) = expires {
                 self.expiries.insert((at, job));
             }

@@ -91,6 +91,19 @@ impl Lanes {
         &self.jobs[key as usize]
     }
 
+    /// A job, if it is still there.
+    pub fn get(&self, key: u32) -> Option<&Job> {
+        self.jobs.get(key as usize)
+    }
+
+    /// Puts another job of the same lane where this one waits, with what is left of its backoff, and
+    /// takes this one out. Nothing changes for the lane.
+    pub fn exchange(&mut self, key: u32, mut job: Job) -> Job {
+        let old = &mut self.jobs[key as usize];
+        (job.prev, job.next, job.not_before) = (old.prev, old.next, old.not_before);
+        std::mem::replace(old, job)
+    }
+
     /// A job, to change.
     pub fn job_mut(&mut self, key: u32) -> &mut Job {
         &mut self.jobs[key as usize]

@@ -6,6 +6,9 @@
 //! was given: it asks sources to pause before it is full.
 
 pub mod backoff;
+mod conflate;
+#[cfg(test)]
+mod conflate_tests;
 mod finish;
 mod gate;
 mod intake;
@@ -18,6 +21,8 @@ mod pick;
 mod quota;
 mod room;
 pub mod status;
+#[cfg(test)]
+mod test_bed;
 mod ticket;
 mod verdict;
 
@@ -29,6 +34,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use self::backoff::Retry;
+use self::conflate::Newest;
 use self::gate::Gate;
 use self::lane::Lanes;
 use self::login::Login;
@@ -205,8 +211,12 @@ pub struct Scheduler {
     expiries: BTreeSet<(Mono, u32)>,
     /// Full rooms and the partitions they hold back.
     full_rooms: BTreeMap<u32, SmallVec<[u32; 2]>>,
+    /// The newest message of each key that conflates.
+    newest: Newest,
     effects: VecDeque<Effect>,
     fates: BTreeMap<(Option<AccountId>, Fate), u64>,
+    /// Messages that gave way to newer ones, by route.
+    conflated: Vec<u64>,
     stopped: bool,
 }
 
@@ -273,8 +283,10 @@ impl Scheduler {
             buried: 0,
             expiries: BTreeSet::new(),
             full_rooms: BTreeMap::new(),
+            newest: Newest::default(),
             effects: VecDeque::new(),
             fates: BTreeMap::new(),
+            conflated: vec![0; settings.routes.len()],
             stopped: false,
             settings,
         }
@@ -306,6 +318,7 @@ impl Scheduler {
         let ids = (0..self.held.sources()).map(SourceId);
         Snapshot {
             fates: self.fates.clone(),
+            conflated: self.conflated.clone(),
             sources: ids.map(|id| self.held.snapshot(id)).collect(),
             accounts: self
                 .accounts

@@ -24,6 +24,7 @@ impl Scheduler {
         for (&job, outcome) in away.jobs.iter().zip(outcomes) {
             self.judge(&away, job, outcome, now);
         }
+        self.conflate_landed(&away.jobs, now.mono);
     }
 
     /// The call's slots and its messages' places are given back.

@@ -16,15 +16,18 @@ pub enum Fate {
     Dropped(DropReason),
     /// In a confirmed letter.
     Buried(Class),
+    /// A newer message of its lane took its place while it waited.
+    Conflated,
 }
 
 impl Fate {
-    /// Two words for metrics: the fate (`accepted`, `dropped`, `letter`) and its kind.
+    /// Two words for metrics: the fate (`accepted`, `dropped`, `letter`, `conflated`) and its kind.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Accepted(how) => ("accepted", how.word()),
             Self::Dropped(why) => ("dropped", why.word()),
             Self::Buried(class) => ("letter", class.word()),
+            Self::Conflated => ("conflated", "replaced"),
         }
     }
 }
@@ -34,6 +37,8 @@ impl Fate {
 pub struct Snapshot {
     /// Messages by account and fate, since the start; the account is `None` where no route was found.
     pub fates: BTreeMap<(Option<AccountId>, Fate), u64>,
+    /// Messages that gave way to newer ones since the start, by `RouteId`.
+    pub conflated: Vec<u64>,
     /// By `SourceId`.
     pub sources: Vec<SourceSnapshot>,
     /// By `AccountId`, then by `Path as usize`.

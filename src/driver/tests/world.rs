@@ -402,6 +402,7 @@ fn plan(record: &Record) -> Plan {
         route: RouteId(0),
         content: Arc::new(Content { single: value, batched: Bytes::new() }),
         expires: None,
+        conflate: None,
     };
     let failure = Failure { class: Class::Garbled, error: "not JSON".to_owned(), rooms: Vec::new() };
     Plan {
