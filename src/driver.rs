@@ -10,6 +10,7 @@
 mod counts;
 mod handle;
 mod letters;
+mod report;
 mod sources;
 mod stats;
 mod tasks;
@@ -23,12 +24,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
-pub use self::handle::{Handle, Report, SourceReport, SourceState};
+pub use self::handle::{Detail, Handle, Paused, Report, SourceReport, SourceState};
 pub use self::stats::{AccountStats, BOUNDS_MS, Histogram, OUTCOMES};
 
 use self::counts::{Counts, Used};
 use self::handle::{Pulse, Request};
 use self::letters::Desk;
+use self::report::{ConflationLog, Filled, PauseLog};
 use self::stats::GateLog;
 use self::tasks::Reply;
 use crate::broker::{Arrival, Command, Started};
@@ -112,6 +114,8 @@ struct Source {
     desk: Desk,
     /// What is assigned, with the names that people know partitions by.
     partitions: BTreeMap<PartitionId, (Epoch, Arc<str>)>,
+    /// Of those, what is known of their commits' metadata.
+    filled: BTreeMap<PartitionId, Filled>,
     report: SourceReport,
 }
 
@@ -144,6 +148,8 @@ pub struct Driver {
     counts: Counts,
     stats: Vec<AccountStats>,
     gates: GateLog,
+    pauses: PauseLog,
+    conflation: ConflationLog,
     drain_timeout: Duration,
     phase: Phase,
     next_tick: Mono,
@@ -171,6 +177,7 @@ impl Driver {
                 commands: started.commands,
                 desk: Desk::new(started.letters),
                 partitions: BTreeMap::new(),
+                filled: BTreeMap::new(),
                 report: SourceReport::default(),
             });
         }
@@ -190,6 +197,8 @@ impl Driver {
             planner: parts.planner,
             stats: vec![AccountStats::default(); accounts.len()],
             gates: GateLog::new(accounts.iter().map(|account| account.name.clone()).collect()),
+            pauses: PauseLog::default(),
+            conflation: ConflationLog::default(),
             accounts,
             sources,
             inbox: parts.inbox,
@@ -284,7 +293,10 @@ impl Driver {
     fn tick(&mut self, now: Now) {
         self.next_tick = now.mono + TICK;
         self.pulse.beat(now.mono);
-        self.gates.look(&self.scheduler.snapshot(now), now.mono);
+        let snapshot = self.scheduler.snapshot(now);
+        self.gates.look(&snapshot, now.mono);
+        self.conflation.look(&snapshot, &self.names.routes, now.mono);
+        self.tell_pauses(&snapshot, now);
     }
 
     /// Goes on towards the end, once that was asked for.
@@ -336,9 +348,9 @@ impl Driver {
     fn handle_request(&mut self, request: Request) {
         let now = self.clock.now();
         match request {
-            Request::Report(answer) => {
+            Request::Report { answer, detail } => {
                 // Whoever asked may have gone away meanwhile.
-                let _ = answer.send(self.report(now));
+                let _ = answer.send(self.report(now, detail));
             }
             Request::Stop if self.phase == Phase::Running => {
                 info!(within = ?self.drain_timeout, "stopping: nothing new is sent, calls and letters may land");
@@ -347,25 +359,6 @@ impl Driver {
                 self.phase = Phase::Draining(now.mono + self.drain_timeout);
             }
             Request::Stop => {}
-        }
-    }
-
-    fn report(&self, now: Now) -> Report {
-        Report {
-            at: now.wall,
-            uptime: now.mono.since(Mono(0)),
-            draining: self.phase != Phase::Running,
-            snapshot: self.scheduler.snapshot(now),
-            sources: self
-                .sources
-                .iter()
-                .map(|source| SourceReport {
-                    partitions: source.partitions.values().map(|(_, name)| name.clone()).collect(),
-                    letter_failures: source.desk.failures(),
-                    ..source.report.clone()
-                })
-                .collect(),
-            accounts: self.stats.clone(),
         }
     }
 

@@ -152,7 +152,7 @@ async fn metrics_text(State(view): State<View>) -> Response {
 }
 
 async fn api_status(State(view): State<View>) -> Response {
-    match view.handle.report().await {
+    match view.handle.detailed_report().await {
         Some(report) => Json(status::json(&report, &view.names)).into_response(),
         None => ended(),
     }

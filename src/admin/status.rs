@@ -1,12 +1,15 @@
 //! `/api/status`: one report as JSON. It shows names, numbers and reasons; no payload, no secret.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::core::letter::Names;
-use crate::core::model::Path;
-use crate::core::schedule::IntakeReason;
-use crate::core::schedule::status::{GateState, PathSnapshot};
-use crate::driver::{AccountStats, OUTCOMES, Report};
+use crate::core::model::{AccountId, Path};
+use crate::core::schedule::status::{Bound, GateState, PathSnapshot, SourceSnapshot};
+use crate::core::time::Wall;
+use crate::core::watermark::METADATA_FULL;
+use crate::driver::{AccountStats, OUTCOMES, Paused, Report, SourceReport};
 
 /// The report, for people and scripts.
 pub(super) fn json(report: &Report, names: &Names) -> Value {
@@ -28,16 +31,41 @@ pub(super) fn json(report: &Report, names: &Names) -> Value {
         "rooms": snapshot.rooms,
         "calls_away": snapshot.calls_away,
         "letters_waiting": snapshot.letters_waiting,
+        "fullest_room": fullest_room(report, names),
         "sources": sources(report, names),
         "accounts": accounts(report, names),
+        "routes": routes(report, names),
         "messages": messages,
     })
 }
 
+/// What the routes did with messages before any call.
+fn routes(report: &Report, names: &Names) -> Vec<Value> {
+    let counts = names.routes.iter().zip(&report.snapshot.conflated);
+    counts.map(|(name, conflated)| json!({ "name": &**name, "conflated": conflated })).collect()
+}
+
+/// The room that is nearest to `max_waiting_per_room`.
+fn fullest_room(report: &Report, names: &Names) -> Value {
+    let Some(detail) = &report.detail else { return Value::Null };
+    let Some((account, path, room, messages)) = &detail.fullest_room else { return Value::Null };
+    json!({
+        "account": account_name(names, *account),
+        "path": path.word(),
+        "room": &*room.0,
+        "messages": messages,
+        "max_waiting_per_room": detail.max_waiting_per_room,
+    })
+}
+
+fn account_name(names: &Names, account: AccountId) -> Option<&str> {
+    names.accounts.get(usize::from(account.0)).map(|name| &**name)
+}
+
 fn sources(report: &Report, names: &Names) -> Vec<Value> {
     let both = report.snapshot.sources.iter().zip(&report.sources);
-    let of = |(name, (snapshot, source)): (&std::sync::Arc<str>, (&_, &crate::driver::SourceReport))| {
-        let snapshot: &crate::core::schedule::status::SourceSnapshot = snapshot;
+    let of = |(at, (name, (snapshot, source))): (usize, (&Arc<str>, (&SourceSnapshot, &SourceReport)))| {
+        let paused = report.detail.iter().flat_map(|detail| detail.paused.get(at)).flatten();
         json!({
             "name": &**name,
             "state": source.state.word(),
@@ -48,22 +76,56 @@ fn sources(report: &Report, names: &Names) -> Vec<Value> {
             "received": snapshot.received,
             "settled": snapshot.settled,
             "held_records": snapshot.held_records,
+            "max_held_records": snapshot.max_held_records,
             "held_bytes": snapshot.held_bytes,
+            "max_held_bytes": snapshot.max_held_bytes,
+            "commit_metadata_bytes": source.commit_metadata,
+            "commit_metadata_pauses_at": METADATA_FULL,
             "intake_open": snapshot.intake_open,
-            "paused_by": source.paused_by.map(paused_by),
-            "paused_partitions": snapshot.paused_partitions,
+            "paused_by": source.paused_by.map(|reason| Bound::from(reason).word()),
+            "paused_partitions": snapshot.paused_partitions + source.commits_full,
+            "paused": paused.map(|paused| one_paused(paused, report, names)).collect::<Vec<_>>(),
             "letter_failures": source.letter_failures,
         })
     };
-    names.sources.iter().zip(both).map(of).collect()
+    names.sources.iter().zip(both).enumerate().map(of).collect()
 }
 
-/// The key of `[limits]` that stands at its bound.
-fn paused_by(reason: IntakeReason) -> &'static str {
-    match reason {
-        IntakeReason::HeldRecords => "max_held_records",
-        IntakeReason::HeldBytes => "max_held_bytes",
-    }
+/// A partition that takes nothing more: since when, at which bounds, and because of which rooms.
+fn one_paused(paused: &Paused, report: &Report, names: &Names) -> Value {
+    let holdup = &paused.holdup;
+    let lasting = i64::try_from(paused.lasting.as_millis()).unwrap_or(i64::MAX);
+    let rooms = holdup.rooms.iter().map(|room| {
+        json!({
+            "account": account_name(names, room.account),
+            "path": room.path.word(),
+            "room": &*room.room.0,
+            "priority": room.priority.word(),
+            "messages": room.messages,
+            "of_this_partition": room.of_partition,
+            "cause": room.cause.word(),
+            "until_seconds": room.until.map(|until| until.as_secs_f64()),
+            "oldest_seconds": room.oldest.as_secs_f64(),
+            "attempts": room.tries.attempts,
+            "http_status": room.tries.http_status,
+            "provider_code": room.tries.provider_code,
+        })
+    });
+    json!({
+        "partition": &*paused.name,
+        "since": Wall(report.at.0.saturating_sub(lasting)).rfc3339(),
+        "lasting_seconds": paused.lasting.as_secs_f64(),
+        "bounds": holdup.bounds.iter().map(|bound| bound.word()).collect::<Vec<_>>(),
+        "held_records": holdup.held_records,
+        "part_of_max_held_records": holdup.part_records,
+        "held_bytes": holdup.held_bytes,
+        "part_of_max_held_bytes": holdup.part_bytes,
+        "commit_metadata_bytes": paused.commit_metadata,
+        "oldest_seconds": holdup.oldest.as_secs_f64(),
+        "waiting_for_letters": holdup.letters,
+        "rooms_waiting": holdup.rooms_waiting,
+        "rooms": rooms.collect::<Vec<_>>(),
+    })
 }
 
 fn accounts(report: &Report, names: &Names) -> Vec<Value> {

@@ -7,14 +7,15 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::clock::Clock;
-use crate::core::model::{AccountId, Class, DropReason, Path};
+use crate::core::model::{AccountId, Class, DropReason, Epoch, PartitionId, Path, Priority, Room, Tries};
 use crate::core::provider::Acceptance;
 use crate::core::schedule::status::{
-    Fate, GateCause, GateState, PathSnapshot, Snapshot, SourceSnapshot, Waiting,
+    Bound, Cause, Fate, GateCause, GateState, Holdup, PathSnapshot, Snapshot, SourceSnapshot, Waiting,
+    WaitingRoom,
 };
 use crate::core::schedule::{IntakeReason, Scheduler, Settings as Schedule};
 use crate::core::time::Wall;
-use crate::driver::{AccountStats, Driver, Parts, Report, SourceReport, SourceState};
+use crate::driver::{AccountStats, Detail, Driver, Parts, Paused, Report, SourceReport, SourceState};
 
 /// A loop without sources and accounts.
 fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
@@ -96,7 +97,11 @@ async fn an_address_in_use_is_told_with_its_key() {
 }
 
 fn names() -> Names {
-    Names { sources: vec!["live".into(), "match".into()], accounts: vec!["acme".into()], routes: Vec::new() }
+    Names {
+        sources: vec!["live".into(), "match".into()],
+        accounts: vec!["acme".into()],
+        routes: vec!["scores".into()],
+    }
 }
 
 /// Two sources, one account: its room path is banned, its broadcasts have used up the day.
@@ -133,6 +138,7 @@ fn report() -> Report {
                 ((None, Fate::Dropped(DropReason::Unmatched)), 4),
             ]
             .into(),
+            conflated: vec![9],
             sources: vec![
                 SourceSnapshot {
                     received: 40,
@@ -141,6 +147,8 @@ fn report() -> Report {
                     held_bytes: 4_096,
                     intake_open: false,
                     paused_partitions: 1,
+                    paused_at: [1, 0, 0, 0],
+                    ..SourceSnapshot::default()
                 },
                 SourceSnapshot { intake_open: true, ..SourceSnapshot::default() },
             ],
@@ -157,11 +165,49 @@ fn report() -> Report {
                 partitions: vec!["events/0".into(), "events/1".into()],
                 paused_by: Some(IntakeReason::HeldBytes),
                 letter_failures: 6,
+                commit_metadata: 3_100,
+                commits_full: 2,
             },
             SourceReport { state: SourceState::Waiting("no broker".to_owned()), ..SourceReport::default() },
         ],
         accounts: vec![stats],
+        detail: Some(Detail {
+            paused: vec![vec![paused()], Vec::new()],
+            fullest_room: Some((AccountId(0), Path::Room, Room("36".into()), 1_001)),
+            max_waiting_per_room: 1_000,
+        }),
     }
+}
+
+/// A partition that a full room holds back.
+fn paused() -> Paused {
+    let room = WaitingRoom {
+        account: AccountId(0),
+        path: Path::Room,
+        room: Room("36".into()),
+        priority: Priority::High,
+        of_partition: 900,
+        messages: 1_001,
+        cause: Cause::Gate(GateCause::Outage),
+        until: Some(Duration::from_millis(2_500)),
+        oldest: Duration::from_secs(40),
+        tries: Tries { attempts: 7, http_status: Some(503), ..Tries::default() },
+    };
+    let holdup = Holdup {
+        partition: PartitionId(1),
+        epoch: Epoch(1),
+        bounds: vec![Bound::WaitingPerRoom, Bound::CommitMetadata],
+        since: None,
+        held_records: 1_100,
+        part_records: 25_000,
+        held_bytes: 4_000_000,
+        part_bytes: 128 << 20,
+        oldest: Duration::from_secs(41),
+        letters: 3,
+        rooms_waiting: 5,
+        rooms: vec![room],
+    };
+    Paused { name: "events/1".into(), lasting: Duration::from_millis(30_123), commit_metadata: 3_100, holdup }
 }
 
 #[test]
@@ -174,7 +220,11 @@ fn metrics_tell_the_report() {
         "roomcast_held_bytes{source=\"live\"} 4096",
         "roomcast_intake_open{source=\"live\"} 0",
         "roomcast_intake_open{source=\"match\"} 1",
-        "roomcast_paused_partitions{source=\"live\"} 1",
+        "roomcast_paused_partitions{source=\"live\",bound=\"max_waiting_per_room\"} 1",
+        "roomcast_paused_partitions{source=\"live\",bound=\"max_held_bytes\"} 0",
+        "roomcast_paused_partitions{source=\"live\",bound=\"commit_metadata\"} 2",
+        "roomcast_commit_metadata_bytes{source=\"live\"} 3100",
+        "roomcast_conflated_total{route=\"scores\"} 9",
         "roomcast_assigned_partitions{source=\"live\"} 2",
         "roomcast_lag_records{source=\"live\"} 900",
         "roomcast_source_state{source=\"match\",state=\"waiting\"} 1",
@@ -238,6 +288,26 @@ fn status_tells_the_report_as_json() {
     assert_eq!(json["at"], "2026-01-31T23:59:59.123Z");
     assert_eq!(json["sources"][0]["paused_by"], "max_held_bytes");
     assert_eq!(json["sources"][0]["partitions"][1], "events/1");
+    let paused = &json["sources"][0]["paused"][0];
+    assert_eq!(
+        (&paused["partition"], &paused["since"]),
+        (&"events/1".into(), &"2026-01-31T23:59:29.000Z".into())
+    );
+    assert_eq!(paused["bounds"], serde_json::json!(["max_waiting_per_room", "commit_metadata"]));
+    let held = &paused["rooms"][0];
+    assert_eq!(
+        (&held["account"], &held["path"], &held["room"]),
+        (&"acme".into(), &"room".into(), &"36".into())
+    );
+    assert_eq!(
+        (&held["cause"], &held["oldest_seconds"], &held["http_status"]),
+        (&"outage".into(), &40.0.into(), &503.into())
+    );
+    assert_eq!(
+        (&json["fullest_room"]["room"], &json["fullest_room"]["messages"]),
+        (&"36".into(), &1_001.into())
+    );
+    assert_eq!(json["routes"], serde_json::json!([{ "name": "scores", "conflated": 9 }]));
     assert_eq!(
         (&json["sources"][1]["state"], &json["sources"][1]["why"]),
         (&"waiting".into(), &"no broker".into())

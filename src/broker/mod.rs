@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::core::letter::Sealed;
 use crate::core::model::{Epoch, PartitionId, Record, RecordId, SourceId};
+use crate::core::partitions::Fill;
 use crate::core::section::Section;
 
 /// Makes a broker from its source's section, which it reads but does not finish; `None` when the
@@ -112,6 +113,14 @@ pub enum Arrival {
         source: SourceId,
         /// How it is.
         status: Status,
+    },
+    /// How full the metadata of commits is, where that is news. A partition whose metadata is full
+    /// pauses by itself.
+    CommitMetadata {
+        /// The source.
+        source: SourceId,
+        /// The partitions, under their epochs.
+        partitions: Vec<(PartitionId, Epoch, Fill)>,
     },
     /// How many records wait in the broker, told every few seconds.
     Lag {

@@ -153,6 +153,8 @@ pub fn text(summary: &Summary<'_>) -> String {
                 route.source.as_ref().map_or("any source".to_owned(), |source| format!("from {source}"));
             let when = route.when.as_ref().map_or("every event".to_owned(), |when| format!("when {when}"));
             let to = route.account.as_ref().map_or("dropped".to_owned(), |account| format!("to {account}"));
+            let to =
+                to + &route.conflate.as_ref().map_or(String::new(), |by| format!(", the newest by {by}"));
             vec![(index + 1).to_string(), route.name.clone(), from, when, to]
         })
         .collect();
@@ -186,6 +188,8 @@ pub struct Route {
     pub when: Option<String>,
     /// `account`; `None` for a route that drops.
     pub account: Option<String>,
+    /// `conflate`, on one line.
+    pub conflate: Option<String>,
 }
 
 /// The routes in their order. A config without any has one that takes everything.
@@ -204,11 +208,14 @@ pub fn routes(names: &Names, loaded: &Loaded) -> Vec<Route> {
             };
             let text = |key: &str| table.and_then(|table| texts(table.get(key)));
             let drops = table.is_some_and(|table| table.contains_key("drop"));
+            let on_one_line =
+                |key: &str| text(key).map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
             let only = || only.filter(|_| !drops).map(ToString::to_string);
             Route {
                 name: name.to_string(),
                 source: text("source"),
-                when: text("when").map(|when| when.split_whitespace().collect::<Vec<_>>().join(" ")),
+                when: on_one_line("when"),
+                conflate: on_one_line("conflate"),
                 account: text("account").or_else(only),
             }
         })
@@ -254,7 +261,13 @@ pub fn json(summary: &Summary<'_>, denied: bool, trials: Option<&[live::Trial]>)
         })
     });
     let routes = summary.routes.iter().map(|route| {
-        json!({ "name": route.name, "source": route.source, "when": route.when, "account": route.account })
+        json!({
+            "name": route.name,
+            "source": route.source,
+            "when": route.when,
+            "account": route.account,
+            "conflate": route.conflate,
+        })
     });
     let failed = trials.is_some_and(|trials| trials.iter().any(|trial| trial.result.is_err()));
     let mut found = json!({

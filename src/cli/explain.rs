@@ -118,7 +118,7 @@ impl Told<'_> {
             Format::Json => format!("{:#}\n", self.json()),
             Format::Curl => {
                 // What is no request stands as a comment, so that the output stays a script.
-                let said: String = fates(&self.found.plan).iter().map(|line| format!("# {line}\n")).collect();
+                let said: String = self.fates().iter().map(|line| format!("# {line}\n")).collect();
                 said + &self.requests.iter().map(requests::Request::curl).collect::<String>()
             }
         }
@@ -135,8 +135,19 @@ impl Told<'_> {
         format!(
             "Routes, the first match wins\n{}\n{}\n{requests}",
             output::columns(&routes),
-            fates(&self.found.plan).join("\n"),
+            self.fates().join("\n"),
         )
+    }
+
+    /// What became of the event, and what would become of it while it waits.
+    fn fates(&self) -> Vec<String> {
+        let mut lines = fates(&self.found.plan);
+        if let Some(value) = &self.found.conflate {
+            lines.push(format!(
+                "Conflated by {value}: while it waits, a newer message of its lane with the same value takes its place"
+            ));
+        }
+        lines
     }
 
     fn json(&self) -> Json {
@@ -151,6 +162,7 @@ impl Told<'_> {
             "route": tried.iter().find(|t| t.took).map(|t| t.route.to_string()),
             "routes": tried.iter().map(one).collect::<Vec<_>>(),
             "filter_steps": self.found.steps,
+            "conflate": self.found.conflate,
             "dropped": plan.dropped.map(DropReason::word),
             "letters": plan.failures.iter().map(letter).collect::<Vec<_>>(),
             "requests": self.requests.iter().map(requests::Request::json).collect::<Vec<_>>(),

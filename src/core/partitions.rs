@@ -7,10 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::model::{Epoch, PartitionId, RecordId};
-use super::watermark::{METADATA_EASY, METADATA_FULL, Watermark};
-
-/// What a partition may always hold: with less, every pause would cost more than it brings.
-const LEAST_PART: usize = 100;
+use super::watermark::{METADATA_EASY, METADATA_FULL, METADATA_MAX, Watermark};
 
 /// Where one partition begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,12 +101,23 @@ pub struct Held {
     closed: bool,
     /// Whether the commit's metadata has no room for more.
     full: bool,
-    /// Whether it holds its part of what the source may hold.
-    ahead: bool,
+    /// Bytes of that metadata.
+    filled: usize,
+    /// What was last told of it.
+    fill_told: Fill,
     /// Whether anything was finished since the last [`Held::progress`].
     dirty: bool,
     /// The last offset and metadata handed to librdkafka.
     told: Option<(i64, String)>,
+}
+
+/// How full the metadata of a partition's commit is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Bytes, of at most [`METADATA_MAX`].
+    pub bytes: usize,
+    /// Whether nothing more is taken because of it.
+    pub pauses: bool,
 }
 
 /// What there is to commit.
@@ -135,12 +143,7 @@ impl Slot {
 impl Held {
     /// Whether nothing should be fetched, when `intake` says whether the source as a whole is open.
     pub fn wants_pause(&self, intake: bool) -> bool {
-        !intake || self.closed || self.full || self.ahead
-    }
-
-    /// The commit's metadata is full; the partition waits until its oldest records are finished.
-    pub fn is_full(&self) -> bool {
-        self.full
+        !intake || self.closed || self.full
     }
 
     /// What was not handed over yet; `None` when there is nothing. `with_metadata` is false where
@@ -152,7 +155,8 @@ impl Held {
         }
         let offset = self.mark.offset();
         let metadata = self.mark.metadata();
-        self.full = metadata.len() >= if self.full { METADATA_EASY } else { METADATA_FULL };
+        self.filled = metadata.len();
+        self.full = self.filled >= if self.full { METADATA_EASY } else { METADATA_FULL };
         let metadata = if with_metadata { metadata } else { String::new() };
         let moved = self.told.as_ref().is_none_or(|(told, _)| *told != offset);
         if !moved && self.told.as_ref().is_some_and(|(_, told)| *told == metadata) {
@@ -164,6 +168,19 @@ impl Held {
         }
         self.told = Some((offset, metadata.clone()));
         Some(Progress { offset, metadata, moved })
+    }
+
+    /// How full the commit's metadata is, when that is news: it began or ceased to keep the
+    /// partition from taking more, or it changed by a sixteenth of its space.
+    pub fn fill(&mut self) -> Option<Fill> {
+        let fill = Fill { bytes: self.filled, pauses: self.full };
+        let differs = fill.bytes.abs_diff(self.fill_told.bytes) >= METADATA_MAX / 16;
+        let is_news =
+            fill.pauses != self.fill_told.pauses || differs || (fill.bytes == 0 && self.fill_told.bytes > 0);
+        is_news.then(|| {
+            self.fill_told = fill;
+            fill
+        })
     }
 
     /// The whole state, whether told before or not: for the last commit.
@@ -233,7 +250,8 @@ impl Partitions {
             paused: false,
             closed: false,
             full: false,
-            ahead: false,
+            filled: 0,
+            fill_told: Fill::default(),
             dirty: left.is_some(),
             told: left.is_none().then(|| (start, metadata.to_owned())),
         });
@@ -277,16 +295,6 @@ impl Partitions {
         ended.filter_map(|(at, slot)| Some((id(at), slot.end()?))).collect()
     }
 
-    /// Finds out which partitions hold their part of `held_records`. A backlog comes one partition after
-    /// another: without this the first ones would fill the source, and the rooms of all others wait.
-    pub fn balance(&mut self, held_records: usize) {
-        let assigned = self.held().count();
-        let part = (held_records / assigned.max(1)).max(LEAST_PART);
-        for (_, _, held) in self.held_mut() {
-            held.ahead = held.mark.open() >= if held.ahead { part / 2 } else { part };
-        }
-    }
-
     /// Marks a record as finished; false when its assignment is over.
     pub fn settle(&mut self, record: RecordId) -> bool {
         let held = self.slot_mut(record.partition).and_then(|slot| slot.held.as_mut());
@@ -294,6 +302,16 @@ impl Partitions {
         let open = held.mark.finish(record.offset);
         held.dirty |= open;
         open
+    }
+
+    /// Where the commit's metadata is fuller or emptier than was told.
+    pub fn fills(&mut self) -> Vec<(PartitionId, Epoch, Fill)> {
+        let held = self.slots.iter_mut().enumerate();
+        held.filter_map(|(at, slot)| {
+            let held = slot.held.as_mut()?;
+            Some((id(at), held.epoch, held.fill()?))
+        })
+        .collect()
     }
 
     /// Opens or closes one assignment for the driver; the next one begins open, whatever was still on its
@@ -365,29 +383,6 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_waits_while_it_holds_its_part() {
-        let mut partitions = Partitions::default();
-        let ids = [partitions.intern("t", 0), partitions.intern("t", 1)];
-        let epochs = ids.map(|id| partitions.assign(id, 0, "", 0));
-        let pauses = |partitions: &mut Partitions| {
-            partitions.balance(1_000);
-            partitions.held().map(|(_, _, held)| held.wants_pause(true)).collect::<Vec<_>>()
-        };
-        for offset in 0..499 {
-            partitions.slot_mut(ids[0]).unwrap().held.as_mut().unwrap().mark.receive(offset);
-        }
-        assert_eq!(pauses(&mut partitions), [false, false]);
-        partitions.slot_mut(ids[0]).unwrap().held.as_mut().unwrap().mark.receive(499);
-        assert_eq!(pauses(&mut partitions), [true, false], "half of 1,000 each");
-        for offset in 0..250 {
-            partitions.settle(record(ids[0], epochs[0], offset));
-        }
-        assert_eq!(pauses(&mut partitions), [true, false], "not before it is half empty");
-        partitions.settle(record(ids[0], epochs[0], 250));
-        assert_eq!(pauses(&mut partitions), [false, false]);
-    }
-
-    #[test]
     fn what_was_finished_before_a_loss_is_not_done_again() {
         let mut partitions = Partitions::default();
         let id = partitions.intern("t", 0);
@@ -420,6 +415,40 @@ mod tests {
         assert!(told.offset == 12 && told.moved);
         partitions.release_all();
         assert_eq!(partitions.resumed(&begin(10, 20)).start, 12, "nothing could be committed again");
+    }
+
+    #[test]
+    fn p5_a_partition_whose_commit_is_full_waits_and_says_so() {
+        let mut partitions = Partitions::default();
+        let id = partitions.intern("t", 0);
+        let epoch = partitions.assign(id, 0, "", 0);
+        // Every other record waits: a bitmap of six offsets to a byte.
+        let mut told = Vec::new();
+        for offset in 0..40_000 {
+            let (_, _, held) = partitions.held_mut().next().unwrap();
+            held.mark.receive(offset);
+            if offset % 2 == 1 {
+                partitions.settle(record(id, epoch, offset));
+            }
+            if offset % 600 == 599 {
+                let (_, _, held) = partitions.held_mut().next().unwrap();
+                held.progress(true, true);
+                told.extend(held.fill());
+                if held.wants_pause(true) {
+                    break;
+                }
+            }
+        }
+        let last = told.pop().unwrap();
+        assert!(last.pauses && (METADATA_FULL..METADATA_FULL + 200).contains(&last.bytes), "{last:?}");
+        assert!((8..16).contains(&told.len()) && told.iter().all(|fill| !fill.pauses), "{told:?}");
+        for offset in (0..20_000).step_by(2) {
+            partitions.settle(record(id, epoch, offset));
+        }
+        let (_, _, held) = partitions.held_mut().next().unwrap();
+        held.progress(true, true);
+        assert_eq!((held.fill(), held.wants_pause(true)), (Some(Fill::default()), false));
+        assert_eq!(held.fill(), None, "once");
     }
 
     #[test]

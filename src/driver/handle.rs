@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::stats::AccountStats;
 use crate::clock::Clock;
+use crate::core::model::{AccountId, Path, Room};
 use crate::core::schedule::IntakeReason;
-use crate::core::schedule::status::Snapshot;
+use crate::core::schedule::status::{Holdup, Snapshot};
 use crate::core::time::{Mono, Wall};
 
 /// A loop that has not turned for so long is not alive. It turns once a second at least.
@@ -42,7 +43,7 @@ impl Pulse {
 
 /// What the loop is asked.
 pub(super) enum Request {
-    Report(oneshot::Sender<Report>),
+    Report { answer: oneshot::Sender<Report>, detail: bool },
     Stop,
 }
 
@@ -61,8 +62,17 @@ impl Handle {
 
     /// Everything at one moment; `None` when the loop has ended.
     pub async fn report(&self) -> Option<Report> {
+        self.ask_for(false).await
+    }
+
+    /// The same with its [`Detail`], for which the loop looks at all that is held.
+    pub async fn detailed_report(&self) -> Option<Report> {
+        self.ask_for(true).await
+    }
+
+    async fn ask_for(&self, detail: bool) -> Option<Report> {
         let (answer, report) = oneshot::channel();
-        self.ask.send(Request::Report(answer)).ok()?;
+        self.ask.send(Request::Report { answer, detail }).ok()?;
         report.await.ok()
     }
 
@@ -103,6 +113,32 @@ pub struct Report {
     pub sources: Vec<SourceReport>,
     /// By `AccountId`.
     pub accounts: Vec<AccountStats>,
+    /// Who holds what back, where that was asked for.
+    pub detail: Option<Detail>,
+}
+
+/// Who holds what back.
+#[derive(Clone, Debug, Default)]
+pub struct Detail {
+    /// Partitions that take nothing more, by `SourceId`.
+    pub paused: Vec<Vec<Paused>>,
+    /// The room that holds the most messages, and how many.
+    pub fullest_room: Option<(AccountId, Path, Room, usize)>,
+    /// `max_waiting_per_room`.
+    pub max_waiting_per_room: usize,
+}
+
+/// A partition that takes nothing more.
+#[derive(Clone, Debug)]
+pub struct Paused {
+    /// Its name: the topic and the number, or the stream.
+    pub name: Arc<str>,
+    /// For how long by now.
+    pub lasting: Duration,
+    /// Bytes of its commit's metadata.
+    pub commit_metadata: usize,
+    /// At which bounds it stands, and what it waits for.
+    pub holdup: Holdup,
 }
 
 /// What the loop knows of one source.
@@ -120,6 +156,10 @@ pub struct SourceReport {
     pub paused_by: Option<IntakeReason>,
     /// Times that a letter of this source could not be written.
     pub letter_failures: u64,
+    /// Bytes of the fullest metadata of a commit (Kafka).
+    pub commit_metadata: usize,
+    /// Partitions that pause because their commit's metadata is full (Kafka).
+    pub commits_full: usize,
 }
 
 /// How a source is.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 
+use super::report::Filled;
 use super::{Driver, Phase, SourceState};
 use crate::broker::{Arrival, Status};
 use crate::core::model::{Epoch, PartitionId, SourceId};
+use crate::core::partitions::Fill;
 use crate::core::time::Now;
 
 impl Driver {
@@ -23,6 +25,9 @@ impl Driver {
                 let epochs: Vec<_> = partitions.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
                 let of = self.source(source);
                 info!(source = %of.name, partitions = partitions.len(), "partitions assigned");
+                for (id, _, _) in &partitions {
+                    of.filled.remove(id);
+                }
                 of.partitions.extend(partitions.into_iter().map(|(id, epoch, name)| (id, (epoch, name))));
                 self.scheduler.handle_assigned(source, &epochs);
             }
@@ -35,7 +40,20 @@ impl Driver {
                 self.scheduler.handle_lost(source, &partitions, now);
             }
             Arrival::Status { source, status } => self.handle_status(source, status),
+            Arrival::CommitMetadata { source, partitions } => self.note_fills(source, &partitions, now),
             Arrival::Lag { source, records } => self.source(source).report.lag = Some(records),
+        }
+    }
+
+    /// Takes note of how full the metadata of commits is.
+    fn note_fills(&mut self, source: SourceId, fills: &[(PartitionId, Epoch, Fill)], now: Now) {
+        let of = self.source(source);
+        for &(id, epoch, fill) in fills {
+            if of.partitions.get(&id).is_some_and(|(held, _)| *held == epoch) {
+                let before = of.filled.get(&id).filter(|filled| filled.epoch == epoch);
+                let since = before.and_then(|filled| filled.since).unwrap_or(now.mono);
+                of.filled.insert(id, Filled { epoch, fill, since: fill.pauses.then_some(since) });
+            }
         }
     }
 
@@ -46,6 +64,7 @@ impl Driver {
         for (id, epoch) in partitions {
             if of.partitions.get(id).is_some_and(|(held, _)| held == epoch) {
                 of.partitions.remove(id);
+                of.filled.remove(id);
             }
         }
     }
@@ -77,6 +96,7 @@ impl Driver {
         let of = self.source(source);
         let held: Vec<_> =
             std::mem::take(&mut of.partitions).into_iter().map(|(id, (epoch, _))| (id, epoch)).collect();
+        of.filled.clear();
         of.report.state = SourceState::Ended(match (result, running) {
             (Err(why), _) => {
                 error!(source = %of.name, why, "the source has ended");

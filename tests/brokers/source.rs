@@ -69,7 +69,7 @@ impl Source {
                 }
             }
             Arrival::Status { status, .. } => self.is_ready = status == Status::Ready,
-            Arrival::Lag { .. } => {}
+            Arrival::Lag { .. } | Arrival::CommitMetadata { .. } => {}
             Arrival::Revoking { .. } | Arrival::Lost { .. } => panic!("nobody else is there: {arrival:?}"),
         }
         None

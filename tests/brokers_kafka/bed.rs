@@ -292,6 +292,7 @@ impl Running {
             }
             Arrival::Status { status, .. } => self.statuses.push(status),
             Arrival::Lag { records, .. } => self.lag = Some(records),
+            Arrival::CommitMetadata { .. } => {}
         }
         None
     }

@@ -111,6 +111,7 @@ fn explained(plan: Plan, format: Format) -> String {
         event: None,
         is_cloud_event: false,
         key: Ok(Some("42".to_owned())),
+        conflate: None,
         tried: vec![
             tried("noise", false, "another source"),
             tried("gifts", plan.route.is_some(), "`when` is true"),

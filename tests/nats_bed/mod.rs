@@ -221,7 +221,9 @@ impl Running {
             Arrival::Lost { partitions, .. } => self.lost.push(partitions[0].1.0),
             Arrival::Status { status, .. } => self.statuses.push(status),
             Arrival::Lag { records, .. } => self.lags.push(records),
-            Arrival::Revoking { .. } => panic!("nothing is ever revoked"),
+            Arrival::Revoking { .. } | Arrival::CommitMetadata { .. } => {
+                panic!("nothing is ever revoked, and acks have no metadata")
+            }
         }
         None
     }

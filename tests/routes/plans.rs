@@ -1,6 +1,6 @@
 //! What records become: who takes them, where they go, what they say.
 
-use roomcast::core::model::{AccountId, Class, DropReason, SourceId};
+use roomcast::core::model::{AccountId, Class, ConflateKey, DropReason, SourceId};
 
 use crate::support::{plan, record, rules, told};
 
@@ -253,4 +253,62 @@ fn an_account_is_counted_by_the_first_source_that_feeds_it() {
     assert_eq!(rules.first_source_of(AccountId(1)), Some(SourceId(1)), "only the second source's events");
     assert_eq!(rules.first_source_of(AccountId(0)), Some(SourceId(0)), "any source's events");
     assert_eq!(rules.first_source_of(AccountId(2)), None, "nobody sends through it");
+}
+
+/// The keys of an event's messages.
+fn keys(rest: &str, event: &str) -> Vec<Option<ConflateKey>> {
+    let route = format!(
+        "[[routes]]\nname = \"r\"\naccount = \"match\"\nmessage = {{ kind = \"text\", text = '\"x\"' }}\n{rest}"
+    );
+    let plan = rules(&route).plan(&record(Some(b"7"), event.as_bytes()));
+    assert!(plan.failures.is_empty(), "{rest} {event}: {plan:?}");
+    plan.messages.into_iter().map(|message| message.conflate).collect()
+}
+
+#[test]
+fn conflate_gives_the_messages_of_an_event_their_key() {
+    let board = "conflate = '.board'";
+    let key = |event: &str| keys(board, event)[0];
+    assert_eq!(keys("", r#"{"board":"a"}"#), [None]);
+    assert_eq!((key("{}"), key(r#"{"board":null}"#)), (None, None), "null stands for itself");
+    for (one, other, alike) in [
+        (r#"{"board":"a","n":1}"#, r#"{"board":"a","n":2}"#, true),
+        (r#"{"board":"a"}"#, r#"{"board":"b"}"#, false),
+        (r#"{"board":1}"#, r#"{"board":1.0}"#, true),
+        (r#"{"board":1}"#, r#"{"board":"1"}"#, false),
+        (r#"{"board":false}"#, r#"{"board":false}"#, true),
+        (r#"{"board":{"a":1,"b":[2]}}"#, r#"{"board":{"b":[2],"a":1}}"#, true),
+        (r#"{"board":{"a":1}}"#, r#"{"board":{"a":2}}"#, false),
+    ] {
+        assert!(key(one).is_some() && key(other).is_some(), "{one} {other}");
+        assert_eq!(key(one) == key(other), alike, "{one} {other}");
+    }
+    let siblings = keys("rooms = '\"1\", \"2\"'\nconflate = '.board'", r#"{"board":"a"}"#);
+    assert!(siblings.len() == 2 && siblings[0] == siblings[1] && siblings[0] == key(r#"{"board":"a"}"#));
+    let to = |event: &str| keys("users = '.to'\nconflate = '.board'", event)[0];
+    let (ann, bob) = (to(r#"{"board":1,"to":"ann"}"#), to(r#"{"board":1,"to":"bob"}"#));
+    assert!(
+        ann != bob && ann == to(r#"{"board":1,"to":["ann"]}"#),
+        "what bob gets supersedes nothing of ann's"
+    );
+}
+
+#[test]
+fn a_conflate_that_fails_is_a_letter() {
+    let route =
+        |conflate: &str| format!("[[routes]]\nname = \"r\"\naccount = \"match\"\nconflate = '{conflate}'");
+    for (conflate, expected) in [
+        (".n.x", "mapping: conflate: cannot index 1 with \"x\" []"),
+        ("empty", "mapping: conflate: gives nothing, one output is wanted []"),
+        ("1, 2", "mapping: conflate: gives more than one output, one is wanted []"),
+    ] {
+        assert_eq!(plan(&route(conflate), "7", r#"{"n":1}"#), expected);
+    }
+    let found = rules(&route(".n")).explain(&record(Some(b"7"), br#"{"n":1}"#));
+    assert_eq!(found.conflate, Some(1.into()));
+    // Headers are made where a filter looks at them.
+    let mut headed = record(Some(b"7"), b"{}");
+    headed.headers = vec![("board".into(), "a".into())];
+    let found = rules(&route("$headers.board")).explain(&headed);
+    assert_eq!(found.conflate, Some("a".into()));
 }

@@ -94,10 +94,10 @@ fn which_events_a_route_takes() {
 fn how_a_route_treats_its_messages() {
     assert_told(&[
         (
-            "[[routes]]\nname = 'a'\naccount = 'live'\nconflate = '.x'",
+            "[[routes]]\nname = 'a'\naccount = 'live'\nconflate = 'range(9)'",
             "routes[0].conflate",
-            "conflation",
-            "yet",
+            "`range`",
+            "",
         ),
         (
             "[[routes]]\nname = 'a'\naccount = 'live'\nwhne = 'true'",

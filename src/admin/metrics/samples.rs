@@ -5,7 +5,7 @@ use std::fmt;
 use super::Kind::{Counter, Gauge};
 use super::{Kind, Metric, Scrape, Sink};
 use crate::core::model::Path;
-use crate::core::schedule::status::{GateCause, GateState, PathSnapshot, SourceSnapshot};
+use crate::core::schedule::status::{Bound, GateCause, GateState, PathSnapshot, SourceSnapshot};
 use crate::driver::{OUTCOMES, SourceReport};
 
 /// All metrics, in the order of a scrape.
@@ -48,9 +48,16 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "roomcast_paused_partitions",
         kind: Gauge,
+        labels: &["source", "bound"],
+        help: "Partitions that pause by themselves, by the bound at which they stand: max_waiting_per_room, their part of max_held_records or max_held_bytes, commit_metadata.",
+        samples: paused_partitions,
+    },
+    Metric {
+        name: "roomcast_commit_metadata_bytes",
+        kind: Gauge,
         labels: &["source"],
-        help: "Partitions that pause because a room of theirs has no place left.",
-        samples: |scrape, sink| scrape.by_source(sink, |source, _| source.paused_partitions as u64),
+        help: "The fullest metadata of a partition's commit; at 3,072 bytes that partition pauses (Kafka).",
+        samples: |scrape, sink| scrape.by_source(sink, |_, source| source.commit_metadata as u64),
     },
     Metric {
         name: "roomcast_assigned_partitions",
@@ -79,6 +86,16 @@ pub const METRICS: &[Metric] = &[
         labels: &["account", "fate", "kind"],
         help: "Messages that are finished, by what became of them; account is \"none\" where no route took the event.",
         samples: messages,
+    },
+    Metric {
+        name: "roomcast_conflated_total",
+        kind: Counter,
+        labels: &["route"],
+        help: "Messages whose place a newer one took while they waited, by the route whose `conflate` says so.",
+        samples: |scrape, sink| {
+            let counts = scrape.names.routes.iter().zip(&scrape.report.snapshot.conflated);
+            counts.into_iter().try_for_each(|(route, count)| sink.put(&[route], *count))
+        },
     },
     Metric {
         name: "roomcast_attempts_total",
@@ -232,6 +249,17 @@ impl Scrape {
         }
         Ok(())
     }
+}
+
+fn paused_partitions(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    let both = scrape.report.snapshot.sources.iter().zip(&scrape.report.sources);
+    for (name, (snapshot, report)) in scrape.names.sources.iter().zip(both) {
+        for bound in Bound::ALL {
+            let by_source = if bound == Bound::CommitMetadata { report.commits_full } else { 0 };
+            sink.put(&[name, bound.word()], (snapshot.paused_at[bound as usize] + by_source) as u64)?;
+        }
+    }
+    Ok(())
 }
 
 fn lag(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {

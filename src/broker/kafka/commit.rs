@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::Arrival;
 use super::context::GroupContext;
 use super::source::{Gone, Source};
 use crate::core::partitions::Progress;
@@ -37,25 +38,17 @@ impl Commits {
 
 impl Source {
     /// Hands over what was finished since the last time.
-    pub(super) fn hand_over_progress(&mut self) {
+    pub(super) fn hand_over_progress(&mut self) -> Result<(), Gone> {
         if self.commits.stored_at.elapsed() < STORE_EVERY {
-            return;
+            return Ok(());
         }
         self.commits.stored_at = Instant::now();
         let also_unmoved = self.commits.metadata_at.elapsed() >= METADATA_EVERY;
         let with_metadata = self.commits.with_metadata;
         let (mut moved, mut unmoved) = (TopicPartitionList::new(), TopicPartitionList::new());
         for (topic, number, held) in self.partitions.held_mut() {
-            let was_full = held.is_full();
             if let Some(progress) = held.progress(with_metadata, also_unmoved) {
                 add(if progress.moved { &mut moved } else { &mut unmoved }, topic, number, &progress);
-            }
-            if held.is_full() && !was_full {
-                tracing::warn!(
-                    source = &*self.settings.name,
-                    partition = format!("{topic}/{number}"),
-                    "paused: too much is finished behind records that still wait for the commit to tell of it"
-                );
             }
         }
         if moved.count() > 0
@@ -70,6 +63,16 @@ impl Source {
                 tracing::debug!(source = &*self.settings.name, %error, "metadata was not committed");
             }
         }
+        self.tell_fill()
+    }
+
+    /// Tells how full the metadata of commits is, where that is news.
+    fn tell_fill(&mut self) -> Result<(), Gone> {
+        let partitions = self.partitions.fills();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        self.send(Arrival::CommitMetadata { source: self.settings.source, partitions })
     }
 
     /// What became of a commit.

@@ -169,7 +169,7 @@ impl Source {
             return Ok(Some(End::Stopped));
         }
         self.answer_rebalances()?;
-        self.hand_over_progress();
+        self.hand_over_progress()?;
         self.apply_pauses();
         Ok(self.stalled.then_some(End::Stalled))
     }
@@ -271,7 +271,6 @@ impl Source {
     /// Pauses and resumes what stands otherwise than it should. Done between polls, so that several
     /// commands cost one change: a pause throws away what was fetched ahead.
     fn apply_pauses(&mut self) {
-        self.partitions.balance(self.limits.held_records);
         let intake = self.intake;
         let change = |pause: bool, partitions: &mut Partitions| {
             let changed = partitions.held_mut().filter_map(|(topic, number, held)| {

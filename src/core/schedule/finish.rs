@@ -108,7 +108,7 @@ impl Scheduler {
         }
         if self.lanes.jobs_in(room) <= self.settings.max_waiting_per_room / 2 {
             for partition in self.full_rooms.remove(&room).unwrap_or_default() {
-                self.held.pause(partition, false, &mut self.effects);
+                self.held.pause(partition, None, &mut self.effects);
             }
         }
     }

@@ -26,7 +26,7 @@ impl Scheduler {
     /// A record and what the routes make of it. Records of one partition come in its order. One
     /// whose partition is not ours (any more) is forgotten: its owner gets it.
     pub fn handle_record(&mut self, record: Arc<Record>, plan: Plan, now: Now) {
-        let Some(held) = self.held.hold(record, weight(&plan), &mut self.effects) else { return };
+        let Some(held) = self.held.hold(record, weight(&plan), now.mono, &mut self.effects) else { return };
         let record = Arc::clone(&self.held.records[held as usize].record);
         if let Some(reason) = plan.dropped {
             self.count(plan.account, Fate::Dropped(reason), 1);
@@ -99,7 +99,7 @@ impl Scheduler {
                 at_once.push((job, AtOnce::Gone));
             } else if full {
                 match on_full {
-                    OnFull::Wait => self.hold_back(room, group),
+                    OnFull::Wait => self.hold_back(room, group, now.mono),
                     OnFull::DropOldest => at_once.push((oldest.unwrap_or(job), AtOnce::DropOldest)),
                     OnFull::DeadLetter => at_once.push((job, AtOnce::Full)),
                 }
@@ -122,13 +122,13 @@ impl Scheduler {
     }
 
     /// Holds back the partition of a record whose room is full.
-    fn hold_back(&mut self, room: u32, group: u32) {
+    fn hold_back(&mut self, room: u32, group: u32, now: Mono) {
         let record = self.held.groups[group as usize].record;
         let partition = self.held.partition_of(record);
         let held_back = self.full_rooms.entry(room).or_default();
         if !held_back.contains(&partition) {
             held_back.push(partition);
-            self.held.pause(partition, true, &mut self.effects);
+            self.held.pause(partition, Some(now), &mut self.effects);
         }
     }
 
@@ -138,7 +138,7 @@ impl Scheduler {
         for &(id, epoch) in partitions {
             match self.held.partition(source, id, epoch) {
                 Some(partition) => {
-                    self.held.begin_revoking(partition);
+                    self.held.begin_revoking(partition, &mut self.effects);
                     self.give_up(partition, now.mono);
                     self.release_if_done(partition);
                 }
@@ -153,7 +153,7 @@ impl Scheduler {
     pub fn handle_lost(&mut self, source: SourceId, partitions: &[(PartitionId, Epoch)], now: Now) {
         for &(id, epoch) in partitions {
             if let Some(partition) = self.held.partition(source, id, epoch) {
-                self.held.begin_revoking(partition);
+                self.held.begin_revoking(partition, &mut self.effects);
                 self.give_up(partition, now.mono);
                 for record in self.held.records_of(partition) {
                     self.held.records[record as usize].abandoned = true;

@@ -114,6 +114,19 @@ impl Lanes {
         self.rooms[room as usize].jobs as usize
     }
 
+    /// The first message of each lane of a room that has one, and where the lane stands.
+    pub fn heads(&self, room: u32) -> impl Iterator<Item = (LaneState, &Job)> {
+        let lanes = &self.rooms[room as usize].lanes;
+        lanes.iter().filter(|lane| lane.head != NONE).map(|lane| (lane.state, &self.jobs[lane.head as usize]))
+    }
+
+    /// A message of the room that has the most, and how many those are. Walks all rooms.
+    pub fn fullest(&self) -> Option<(u32, usize)> {
+        let (room, entry) = self.rooms.iter().max_by_key(|(_, entry)| entry.jobs)?;
+        let first = self.rooms[room].lanes.iter().map(|lane| lane.head).find(|head| *head != NONE)?;
+        Some((first, entry.jobs as usize))
+    }
+
     /// Rooms in memory.
     pub fn rooms(&self) -> usize {
         self.rooms.len()

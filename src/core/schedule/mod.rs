@@ -11,6 +11,9 @@ mod conflate;
 mod conflate_tests;
 mod finish;
 mod gate;
+mod holdup;
+#[cfg(test)]
+mod holdup_tests;
 mod intake;
 mod job;
 mod lane;
@@ -311,6 +314,11 @@ impl Scheduler {
     /// Calls that have not answered.
     pub fn calls_away(&self) -> usize {
         self.attempts.len()
+    }
+
+    /// How many sources there are.
+    pub fn sources(&self) -> u16 {
+        self.held.sources()
     }
 
     /// Everything at one moment, for metrics and status. Walks accounts and partitions, not rooms.

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::core::model::{AccountId, Class, DropReason};
+use crate::core::model::{AccountId, Class, DropReason, Epoch, PartitionId, Path, Priority, Room, Tries};
 use crate::core::provider::Acceptance;
+use crate::core::time::Mono;
 
 /// What became of a message (or of a record that made none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,10 +63,132 @@ pub struct SourceSnapshot {
     pub held_records: usize,
     /// Bytes held.
     pub held_bytes: usize,
+    /// Records it may hold.
+    pub max_held_records: usize,
+    /// Bytes it may hold.
+    pub max_held_bytes: usize,
     /// Whether it is asked to read.
     pub intake_open: bool,
-    /// Partitions that are asked to pause because a room of theirs is full.
+    /// Since when it is not.
+    pub closed_since: Option<Mono>,
+    /// Partitions that are asked to pause by themselves.
     pub paused_partitions: usize,
+    /// Of those, by the bounds at which they stand, by `Bound as usize`; one may stand at two.
+    pub paused_at: [usize; 4],
+}
+
+/// What a partition can stand at when it pauses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Bound {
+    /// A room of it has no place left.
+    WaitingPerRoom,
+    /// Its part of the records that its source may hold, or all of them.
+    HeldRecords,
+    /// Its part of the bytes that its source may hold, or all of them.
+    HeldBytes,
+    /// The metadata of its commit: what is finished above a record that waits (Kafka).
+    CommitMetadata,
+}
+
+impl Bound {
+    /// All bounds, in the order of their discriminants.
+    pub const ALL: [Self; 4] =
+        [Self::WaitingPerRoom, Self::HeldRecords, Self::HeldBytes, Self::CommitMetadata];
+
+    /// The key of `[limits]`, where there is one; for logs, metrics and status.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::WaitingPerRoom => "max_waiting_per_room",
+            Self::HeldRecords => "max_held_records",
+            Self::HeldBytes => "max_held_bytes",
+            Self::CommitMetadata => "commit_metadata",
+        }
+    }
+}
+
+/// A partition that takes nothing more, and what it waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holdup {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its assignment.
+    pub epoch: Epoch,
+    /// The bounds at which it stands, as far as the scheduler knows them.
+    pub bounds: Vec<Bound>,
+    /// Since when, if the scheduler asked for it.
+    pub since: Option<Mono>,
+    /// Records it holds.
+    pub held_records: usize,
+    /// Records that are its part.
+    pub part_records: usize,
+    /// Bytes it holds.
+    pub held_bytes: usize,
+    /// Bytes that are its part.
+    pub part_bytes: usize,
+    /// How old its oldest record is, by the broker's timestamp: what holds the commit back.
+    pub oldest: Duration,
+    /// Records that wait for nothing but their letters to be written.
+    pub letters: usize,
+    /// Rooms that hold messages of it, all of them.
+    pub rooms_waiting: usize,
+    /// Those that matter most: full ones first, then those that hold most of its messages.
+    pub rooms: Vec<WaitingRoom>,
+}
+
+/// A room that holds messages of a partition, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingRoom {
+    /// The account.
+    pub account: AccountId,
+    /// The path of it.
+    pub path: Path,
+    /// The room; empty for broadcasts.
+    pub room: Room,
+    /// The lane whose first message is the oldest.
+    pub priority: Priority,
+    /// Messages of the partition in the room.
+    pub of_partition: usize,
+    /// All messages in the room, of whatever partition.
+    pub messages: usize,
+    /// What the lane's first message waits for.
+    pub cause: Cause,
+    /// When that may be over, where a time is known.
+    pub until: Option<Duration>,
+    /// How old the lane's first message is, by its record's timestamp.
+    pub oldest: Duration,
+    /// What was tried for the lane's first message.
+    pub tries: Tries,
+}
+
+/// What a message that heads its lane waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// A quota slot, or its turn.
+    Quota,
+    /// The pace of its room.
+    Pace,
+    /// The time of its repeat.
+    Backoff,
+    /// The answer of its call.
+    Answer,
+    /// The gate of its path.
+    Gate(GateCause),
+    /// A login.
+    Login,
+}
+
+impl Cause {
+    /// The word for logs and status.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Quota => "quota",
+            Self::Pace => "room pace",
+            Self::Backoff => "backoff",
+            Self::Answer => "answer",
+            Self::Gate(cause) => cause.word(),
+            Self::Login => "login",
+        }
+    }
 }
 
 /// One path of an account at one moment.

@@ -1,9 +1,11 @@
 //! Records that are held, and the tickets that keep them: a record is settled when its last message
-//! is finished. Here are also the bounds: what each source holds, and when it is asked to pause.
+//! is finished. What each source and partition may hold at most is `bounds`.
 //!
 //! A record has one ticket for each group of siblings and one for each letter. A group's failures
 //! are gathered until its last message is finished, so that siblings that failed alike share one
 //! letter.
+
+mod bounds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +13,13 @@ use std::sync::Arc;
 use slab::Slab;
 use smallvec::SmallVec;
 
+pub use self::bounds::Load;
 use super::{Effect, IntakeReason, SourceSettings};
+
 use crate::core::model::{
     AccountId, BaseId, Class, Epoch, PartitionId, Record, RecordId, Room, RouteId, SourceId, Tries,
 };
+use crate::core::time::Mono;
 
 /// A record that is held.
 #[derive(Debug)]
@@ -72,16 +77,26 @@ struct Partition {
     /// Messages away.
     away: u32,
     revoking: bool,
+    /// What it holds.
+    load: Load,
     /// Rooms that are full and hold it back.
-    paused_by: u32,
+    full_rooms: u32,
+    /// It stands at its part of the source's bound.
+    over: Option<IntakeReason>,
+    /// When it was last asked to pause.
+    since: Mono,
 }
 
 #[derive(Debug)]
 struct Source {
-    settings: SourceSettings,
-    records: usize,
-    bytes: usize,
+    limit: Load,
+    load: Load,
+    /// Partitions that are ours and not being given up: the bound is divided among them.
+    assigned: usize,
     open: bool,
+    /// Why and when it was last asked to pause.
+    why: Option<IntakeReason>,
+    since: Mono,
     received: u64,
     settled: u64,
 }
@@ -105,7 +120,16 @@ impl Held {
     pub fn new(sources: &[SourceSettings]) -> Self {
         let sources = sources
             .iter()
-            .map(|&settings| Source { settings, records: 0, bytes: 0, open: true, received: 0, settled: 0 })
+            .map(|settings| Source {
+                limit: Load { records: settings.held_records, bytes: settings.held_bytes },
+                load: Load::default(),
+                assigned: 0,
+                open: true,
+                why: None,
+                since: Mono::default(),
+                received: 0,
+                settled: 0,
+            })
             .collect();
         Self {
             records: Slab::new(),
@@ -119,9 +143,19 @@ impl Held {
     /// A partition is ours under a new epoch.
     pub fn assign(&mut self, source: SourceId, id: PartitionId, epoch: Epoch) {
         self.by_id.entry((source, id, epoch)).or_insert_with(|| {
-            let partition =
-                Partition { source, id, epoch, head: NONE, away: 0, revoking: false, paused_by: 0 };
-            key(self.partitions.insert(partition))
+            self.sources[usize::from(source.0)].assigned += 1;
+            key(self.partitions.insert(Partition {
+                source,
+                id,
+                epoch,
+                head: NONE,
+                away: 0,
+                revoking: false,
+                load: Load::default(),
+                full_rooms: 0,
+                over: None,
+                since: Mono::default(),
+            }))
         });
     }
 
@@ -140,6 +174,7 @@ impl Held {
         &mut self,
         record: Arc<Record>,
         contents: usize,
+        now: Mono,
         effects: &mut impl Extend<Effect>,
     ) -> Option<u32> {
         let id = record.id;
@@ -163,22 +198,7 @@ impl Held {
             self.records[head as usize].prev = record;
         }
         self.partitions[partition as usize].head = record;
-        let source = &mut self.sources[usize::from(id.source.0)];
-        source.records += 1;
-        source.bytes += weight;
-        source.received += 1;
-        let full = match (
-            source.records >= source.settings.held_records,
-            source.bytes >= source.settings.held_bytes,
-        ) {
-            (true, _) => Some(IntakeReason::HeldRecords),
-            (false, true) => Some(IntakeReason::HeldBytes),
-            (false, false) => None,
-        };
-        if let (Some(why), true) = (full, source.open) {
-            source.open = false;
-            effects.extend([Effect::Intake { source: id.source, open: false, why }]);
-        }
+        self.grown(partition, weight, now, effects);
         Some(record)
     }
 
@@ -210,19 +230,7 @@ impl Held {
         if held.next != NONE {
             self.records[held.next as usize].prev = held.prev;
         }
-        let id = held.record.id.source;
-        let source = &mut self.sources[usize::from(id.0)];
-        source.records -= 1;
-        source.bytes -= held.weight;
-        // Half empty before it goes on: a pause throws away what the client has fetched already.
-        let settings = source.settings;
-        if !source.open
-            && source.records <= settings.held_records / 2
-            && source.bytes <= settings.held_bytes / 2
-        {
-            source.open = true;
-            effects.extend([Effect::Intake { source: id, open: true, why: IntakeReason::HeldRecords }]);
-        }
+        self.shrunk(held.partition, held.weight, effects);
     }
 
     /// Keys of all records of a partition.
@@ -243,8 +251,12 @@ impl Held {
     }
 
     /// The partition is being given up: it takes no more records.
-    pub fn begin_revoking(&mut self, partition: u32) {
-        self.partitions[partition as usize].revoking = true;
+    pub fn begin_revoking(&mut self, partition: u32, effects: &mut impl Extend<Effect>) {
+        let it = &mut self.partitions[partition as usize];
+        if !std::mem::replace(&mut it.revoking, true) {
+            let source = it.source;
+            self.divide_anew(source, effects);
+        }
     }
 
     /// Whether the partition is being given up.
@@ -269,16 +281,6 @@ impl Held {
         self.by_id.remove(&(it.source, it.id, it.epoch));
     }
 
-    /// A room of that partition is full (`true`) or has a place again.
-    pub fn pause(&mut self, partition: u32, full: bool, effects: &mut impl Extend<Effect>) {
-        let it = &mut self.partitions[partition as usize];
-        it.paused_by = if full { it.paused_by + 1 } else { it.paused_by - 1 };
-        if it.paused_by == u32::from(full) {
-            let (source, partition, epoch) = (it.source, it.id, it.epoch);
-            effects.extend([Effect::PartitionIntake { source, partition, epoch, open: !full }]);
-        }
-    }
-
     /// A new group of siblings of a record.
     pub fn add_group(&mut self, group: Group) -> u32 {
         let record = group.record;
@@ -294,24 +296,6 @@ impl Held {
         let taken = self.groups.remove(group as usize);
         self.records[taken.record as usize].groups.retain(|other| *other != group);
         taken
-    }
-
-    /// For status and metrics: received, settled, records held, bytes held, whether it reads,
-    /// partitions paused; of one source.
-    pub fn snapshot(&self, source: SourceId) -> super::status::SourceSnapshot {
-        let it = &self.sources[usize::from(source.0)];
-        super::status::SourceSnapshot {
-            received: it.received,
-            settled: it.settled,
-            held_records: it.records,
-            held_bytes: it.bytes,
-            intake_open: it.open,
-            paused_partitions: self
-                .partitions
-                .iter()
-                .filter(|(_, partition)| partition.source == source && partition.paused_by > 0)
-                .count(),
-        }
     }
 
     /// How many sources there are.

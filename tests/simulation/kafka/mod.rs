@@ -117,12 +117,11 @@ impl World {
 
     /// Plans a fetch when there is something to take.
     pub fn kafka_acts(&mut self, process: ProcessNo) {
-        let limit = self.held_limit[Source::Kafka as usize];
         let of = &mut self.processes[process];
         if of.stopping || of.kafka.fetching {
             return;
         }
-        of.kafka.table.balance(limit);
+        of.kafka.table.fills();
         if !self.fetchable(process).is_empty() {
             self.processes[process].kafka.fetching = true;
             let life = self.processes[process].life;
@@ -151,8 +150,7 @@ impl World {
             if !self.processes[process].alive || self.processes[process].stopping {
                 return;
             }
-            let limit = self.held_limit[Source::Kafka as usize];
-            self.processes[process].kafka.table.balance(limit);
+            self.processes[process].kafka.table.fills();
             let fetchable = self.fetchable(process);
             let turn = self.processes[process].kafka.turn;
             let Some(partition) = fetchable.get(turn.checked_rem(fetchable.len()).unwrap_or(0)) else {
