@@ -101,8 +101,6 @@ pub struct Held {
     closed: bool,
     /// Whether the commit's metadata has no room for more.
     full: bool,
-    /// Bytes of that metadata.
-    filled: usize,
     /// What was last told of it.
     fill_told: Fill,
     /// Whether anything was finished since the last [`Held::progress`].
@@ -114,7 +112,7 @@ pub struct Held {
 /// How full the metadata of a partition's commit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fill {
-    /// Bytes, of at most [`METADATA_MAX`].
+    /// Bytes that it can come to with what was received, of at most [`METADATA_MAX`].
     pub bytes: usize,
     /// Whether nothing more is taken because of it.
     pub pauses: bool,
@@ -155,8 +153,6 @@ impl Held {
         }
         let offset = self.mark.offset();
         let metadata = self.mark.metadata();
-        self.filled = metadata.len();
-        self.full = self.filled >= if self.full { METADATA_EASY } else { METADATA_FULL };
         let metadata = if with_metadata { metadata } else { String::new() };
         let moved = self.told.as_ref().is_none_or(|(told, _)| *told != offset);
         if !moved && self.told.as_ref().is_some_and(|(_, told)| *told == metadata) {
@@ -170,10 +166,13 @@ impl Held {
         Some(Progress { offset, metadata, moved })
     }
 
-    /// How full the commit's metadata is, when that is news: it began or ceased to keep the
-    /// partition from taking more, or it changed by a sixteenth of its space.
-    pub fn fill(&mut self) -> Option<Fill> {
-        let fill = Fill { bytes: self.filled, pauses: self.full };
+    /// Finds out how full the commit's metadata can become with what was received, and whether the
+    /// partition pauses because of it. Gives that when it is news: the pause begins or ends, or the
+    /// metadata changed by a sixteenth of its space.
+    fn fill(&mut self) -> Option<Fill> {
+        let bytes = self.mark.metadata_at_most();
+        self.full = bytes >= if self.full { METADATA_EASY } else { METADATA_FULL };
+        let fill = Fill { bytes, pauses: self.full };
         let differs = fill.bytes.abs_diff(self.fill_told.bytes) >= METADATA_MAX / 16;
         let is_news =
             fill.pauses != self.fill_told.pauses || differs || (fill.bytes == 0 && self.fill_told.bytes > 0);
@@ -250,7 +249,6 @@ impl Partitions {
             paused: false,
             closed: false,
             full: false,
-            filled: 0,
             fill_told: Fill::default(),
             dirty: left.is_some(),
             told: left.is_none().then(|| (start, metadata.to_owned())),
@@ -304,7 +302,8 @@ impl Partitions {
         open
     }
 
-    /// Where the commit's metadata is fuller or emptier than was told.
+    /// Finds out of every assigned partition whether its commit's metadata has room for more, to be
+    /// asked a few times a second, and gives what is news of it.
     pub fn fills(&mut self) -> Vec<(PartitionId, Epoch, Fill)> {
         let held = self.slots.iter_mut().enumerate();
         held.filter_map(|(at, slot)| {
@@ -418,37 +417,63 @@ mod tests {
     }
 
     #[test]
-    fn p5_a_partition_whose_commit_is_full_waits_and_says_so() {
+    fn p5_a_partition_whose_commit_could_overflow_waits_and_says_so() {
         let mut partitions = Partitions::default();
         let id = partitions.intern("t", 0);
         let epoch = partitions.assign(id, 0, "", 0);
-        // Every other record waits: a bitmap of six offsets to a byte.
+        let mark = |partitions: &mut Partitions, offset| {
+            partitions.slot_mut(id).unwrap().held.as_mut().unwrap().mark.receive(offset)
+        };
         let mut told = Vec::new();
-        for offset in 0..40_000 {
-            let (_, _, held) = partitions.held_mut().next().unwrap();
-            held.mark.receive(offset);
-            if offset % 2 == 1 {
-                partitions.settle(record(id, epoch, offset));
-            }
-            if offset % 600 == 599 {
-                let (_, _, held) = partitions.held_mut().next().unwrap();
-                held.progress(true, true);
-                told.extend(held.fill());
-                if held.wants_pause(true) {
-                    break;
-                }
-            }
+        let mut received = 0;
+        while partitions.held().all(|(_, _, held)| !held.wants_pause(true)) {
+            (received..received + 600).for_each(|offset| drop(mark(&mut partitions, offset)));
+            received += 600;
+            told.extend(partitions.fills());
         }
         let last = told.pop().unwrap();
-        assert!(last.pauses && (METADATA_FULL..METADATA_FULL + 200).contains(&last.bytes), "{last:?}");
-        assert!((8..16).contains(&told.len()) && told.iter().all(|fill| !fill.pauses), "{told:?}");
-        for offset in (0..20_000).step_by(2) {
+        assert!(last == (id, epoch, Fill { bytes: last.2.bytes, pauses: true }), "{last:?}");
+        assert!(
+            (METADATA_FULL..METADATA_FULL + 200).contains(&last.2.bytes) && received == 18_600,
+            "{last:?}"
+        );
+        assert!((8..16).contains(&told.len()) && told.iter().all(|(_, _, fill)| !fill.pauses), "{told:?}");
+        // Every other one is finished: what the commit tells is whole, and nothing more is taken.
+        for offset in (1..received).step_by(2) {
             partitions.settle(record(id, epoch, offset));
         }
         let (_, _, held) = partitions.held_mut().next().unwrap();
-        held.progress(true, true);
-        assert_eq!((held.fill(), held.wants_pause(true)), (Some(Fill::default()), false));
-        assert_eq!(held.fill(), None, "once");
+        let metadata = held.progress(true, true).unwrap().metadata;
+        assert!(metadata.len() <= last.2.bytes, "{}", metadata.len());
+        assert_eq!(Watermark::new(0, &metadata).metadata(), metadata);
+        assert_eq!(partitions.fills(), [], "full as it was");
+        for offset in (0..received).step_by(2) {
+            partitions.settle(record(id, epoch, offset));
+        }
+        assert_eq!(partitions.fills(), [(id, epoch, Fill::default())]);
+        assert_eq!(partitions.fills(), [], "once");
+        assert!(partitions.held().all(|(_, _, held)| !held.wants_pause(true)));
+    }
+
+    #[test]
+    fn p9_a_restart_with_full_metadata_reads_on() {
+        let mut partitions = Partitions::default();
+        let id = partitions.intern("t", 0);
+        let mut before = Watermark::new(0, "");
+        (0..18_500).for_each(|offset| drop(before.receive(offset)));
+        (1..18_500).step_by(2).for_each(|offset| drop(before.finish(offset)));
+        let metadata = before.metadata();
+        assert!(metadata.len() >= METADATA_FULL);
+        let epoch = partitions.assign(id, 0, &metadata, 18_500);
+        // One record at a time: each is received and finished before the next is asked for.
+        for offset in 0..18_500 {
+            assert!(partitions.held().all(|(_, _, held)| !held.wants_pause(true)), "at {offset}");
+            let held = partitions.slot_mut(id).unwrap().held.as_mut().unwrap();
+            let expected = if offset % 2 == 0 { Received::New } else { Received::Finished };
+            assert_eq!(held.mark.receive(offset), expected);
+            partitions.settle(record(id, epoch, offset));
+            partitions.fills();
+        }
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub const METADATA_EASY: usize = METADATA_MAX / 2;
 /// Begins every metadata text of this codec; another version begins otherwise and is ignored.
 const MAGIC: &str = "rc1";
 
+/// The longest head: magic, kind, an offset of 63 bits, a colon.
+const HEAD_MAX: usize = MAGIC.len() + 1 + 19 + 1;
+
 /// Digits of six bits each, all of them ASCII: those of base64url.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -127,6 +130,25 @@ impl Watermark {
         head.replace("{}", "r") + &runs.text
     }
 
+    /// The most that [`Watermark::metadata`] can come to for what was received, in bytes, whatever of
+    /// it is finished next: never grows unless more is received. 0 when all of it is finished. What
+    /// an earlier process finished above the last received offset is not counted: that it is told of
+    /// takes no more space once it is received.
+    pub fn metadata_at_most(&self) -> usize {
+        let Some(base) = self.open.first() else { return 0 };
+        let bits = usize::try_from(self.next - base).unwrap_or(usize::MAX);
+        let bitmap = HEAD_MAX + bits.div_ceil(6);
+        if bitmap < METADATA_EASY {
+            return bitmap;
+        }
+        // Each open offset costs at most a digit for itself, and the digits of the finished run that
+        // follows it: when it is finished too, the runs beside it join and take no more.
+        let following = self.open.iter().skip(1).chain([&self.next]);
+        let cost = |(open, after): (&i64, &i64)| 1 + digits(after - open - 1);
+        let runs: usize = self.open.iter().zip(following).map(cost).sum();
+        bitmap.min(HEAD_MAX + runs)
+    }
+
     /// Finished ranges above `base`, ascending, never empty, never touching each other.
     fn finished_above(&self, base: i64) -> Vec<Range<i64>> {
         let mut ranges: Vec<Range<i64>> = Vec::new();
@@ -146,6 +168,12 @@ impl Watermark {
         }
         ranges
     }
+}
+
+/// How many digits of five bits a run takes; none, where there is none.
+fn digits(run: i64) -> usize {
+    let bits = i64::BITS - run.leading_zeros();
+    usize::try_from(bits.div_ceil(5)).expect("a few digits")
 }
 
 /// How many offsets a bitmap of so many digits tells of.

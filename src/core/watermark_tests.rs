@@ -227,3 +227,54 @@ fn thousands_of_lives_agree_with_the_naive_model() {
     }
     assert!(restarts > 10_000 && skipped > 50_000, "{restarts} restarts, {skipped} skipped: too tame");
 }
+
+#[test]
+fn p9_what_was_received_below_the_bound_is_told_whole_whatever_finishes() {
+    for seed in 0..20 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let start = rng.i64(0..1 << 62);
+        let mut mark = Watermark::new(start, "");
+        let mut open = Vec::new();
+        // Some finish on the way, in streaks; offsets have gaps.
+        let (streak, gap) = (rng.i64(1..200), rng.i64(1..4));
+        let mut offset = start;
+        let mut received = 0;
+        while received % 500 != 0 || (mark.metadata_at_most() < METADATA_FULL && received < 100_000) {
+            received += 1;
+            mark.receive(offset);
+            let may_finish = offset > start && (offset / streak) % 2 == 0;
+            if may_finish && rng.u8(..10) > 0 {
+                drop(mark.finish(offset))
+            } else {
+                open.push(offset)
+            }
+            offset += rng.i64(1..=gap);
+        }
+        // The first one stays; of the rest, one after another finishes.
+        let mut bound = mark.metadata_at_most();
+        rng.shuffle(&mut open[1..]);
+        for (n, finished) in open[1..].iter().enumerate() {
+            mark.finish(*finished);
+            if n % 2_000 == 0 {
+                let metadata = mark.metadata();
+                assert!(metadata.len() <= bound, "seed {seed}: {} of {bound}", metadata.len());
+                assert_eq!(Watermark::new(start, &metadata).metadata(), metadata, "seed {seed}");
+                assert!(mark.metadata_at_most() <= bound, "seed {seed}: it never grows");
+                bound = mark.metadata_at_most();
+            }
+        }
+    }
+}
+
+#[test]
+fn one_record_that_waits_does_not_stop_a_million_others() {
+    let mut mark = Watermark::new(0, "");
+    mark.receive(0);
+    for offset in 1..1_000_000 {
+        mark.receive(offset);
+        mark.finish(offset);
+    }
+    assert!(mark.metadata_at_most() < 40, "{}", mark.metadata_at_most());
+    mark.finish(0);
+    assert_eq!(mark.metadata_at_most(), 0);
+}

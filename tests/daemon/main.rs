@@ -10,7 +10,9 @@
 mod support;
 
 mod bed;
+mod conflation;
 mod ends;
+mod headline;
 mod kinds;
 mod poison;
 mod secure;
