@@ -171,11 +171,15 @@ fn report() -> Report {
             SourceReport { state: SourceState::Waiting("no broker".to_owned()), ..SourceReport::default() },
         ],
         accounts: vec![stats],
-        detail: Some(Detail {
-            paused: vec![vec![paused()], Vec::new()],
-            fullest_room: Some((AccountId(0), Path::Room, Room("36".into()), 1_001)),
-            max_waiting_per_room: 1_000,
-        }),
+        detail: Some(detail()),
+    }
+}
+
+fn detail() -> Detail {
+    Detail {
+        paused: vec![vec![paused()], Vec::new()],
+        fullest_room: Some((AccountId(0), Path::Room, Room("36".into()), 1_001)),
+        max_waiting_per_room: 1_000,
     }
 }
 

@@ -427,7 +427,9 @@ mod tests {
         let mut told = Vec::new();
         let mut received = 0;
         while partitions.held().all(|(_, _, held)| !held.wants_pause(true)) {
-            (received..received + 600).for_each(|offset| drop(mark(&mut partitions, offset)));
+            for offset in received..received + 600 {
+                assert_eq!(mark(&mut partitions, offset), Received::New);
+            }
             received += 600;
             told.extend(partitions.fills());
         }
@@ -460,8 +462,8 @@ mod tests {
         let mut partitions = Partitions::default();
         let id = partitions.intern("t", 0);
         let mut before = Watermark::new(0, "");
-        (0..18_500).for_each(|offset| drop(before.receive(offset)));
-        (1..18_500).step_by(2).for_each(|offset| drop(before.finish(offset)));
+        assert!((0..18_500).all(|offset| before.receive(offset) == Received::New));
+        assert!((1..18_500).step_by(2).all(|offset| before.finish(offset)));
         let metadata = before.metadata();
         assert!(metadata.len() >= METADATA_FULL);
         let epoch = partitions.assign(id, 0, &metadata, 18_500);

@@ -244,9 +244,9 @@ fn p9_what_was_received_below_the_bound_is_told_whole_whatever_finishes() {
             mark.receive(offset);
             let may_finish = offset > start && (offset / streak) % 2 == 0;
             if may_finish && rng.u8(..10) > 0 {
-                drop(mark.finish(offset))
+                mark.finish(offset);
             } else {
-                open.push(offset)
+                open.push(offset);
             }
             offset += rng.i64(1..=gap);
         }

@@ -2,6 +2,7 @@
 //! only the partition that holds it pauses, and the status says so. Once it recovers, all arrives.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,11 @@ fn accepted(entries: &[Entry], kind: impl Fn(u64) -> bool) -> u64 {
     rooms.filter_map(|room| room.parse().ok()).filter(|room| kind(*room)).count() as u64
 }
 
+/// A measured figure, for people.
+fn tell(figure: &str) {
+    writeln!(std::io::stderr(), "{figure}").expect("stderr is there");
+}
+
 struct Run {
     provider: Provider,
     daemon: Daemon,
@@ -152,7 +158,10 @@ fn run(bed: &Bed) -> Run {
         watch.join().expect("it pauses")
     });
     let name = if matches!(bed, Bed::Kafka { .. }) { "Kafka" } else { "JetStream" };
-    println!("{name}: a room at {} events a second held its partition after {paused_after:?}", EACH * 10);
+    tell(&format!(
+        "{name}: a room at {} events a second held its partition after {paused_after:?}",
+        EACH * 10
+    ));
     assert!(paused_after >= Duration::from_millis(1_900), "1,000 messages at 500 a second take 2 s");
     assert!(
         paused_after < SLOT * u32::try_from(SLOTS).expect("few"),
@@ -270,7 +279,7 @@ fn p5_each_bound_stops_the_partition_that_stands_at_it_and_no_other() {
         let (provider, mut daemon) = start(&bed, limits);
         let mut rooms = Rooms::new();
         let beside: Vec<u64> = (STUCK + 1..STUCK + ROOMS).filter(|room| partition(*room) == 0).collect();
-        let event = |n: usize| if n % 2 == 0 { STUCK } else { beside[n / 2 % beside.len()] };
+        let event = |n: usize| if n.is_multiple_of(2) { STUCK } else { beside[n / 2 % beside.len()] };
         let events: Vec<_> = (0..count).map(|n| rooms.next(event(n))).collect();
         publish(&bed, events);
         let told = ask_until(&format!("a partition at {bound}"), PATIENCE, || {
@@ -294,7 +303,7 @@ fn p5_each_bound_stops_the_partition_that_stands_at_it_and_no_other() {
                 let passed = accepted(&provider.log(), |room| partition(room) == 0);
                 (passed >= 9_000).then_some(passed)
             });
-            println!("commit metadata was full with {passed} finished behind the stuck room");
+            tell(&format!("the commit's metadata was full with {passed} finished behind the stuck room"));
             assert!((9_000..12_000).contains(&passed), "half of 18,300, and what was on its way: {passed}");
         }
         provider.set_faults(&json!([]));

@@ -5,6 +5,7 @@
 //! is a letter or a counted drop. [`Rules::explain`] tells the same with its reasons. Nothing here
 //! waits, sends or remembers one record while it looks at the next.
 
+mod conflate;
 pub mod explain;
 mod fields;
 pub mod filter;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::conflate;
 use super::filter::{Filter, Input, Trouble};
 use super::identity::Identity;
 use super::message::{Filled, MessageRule};
@@ -14,8 +15,7 @@ use super::rule::{PRIORITIES, PriorityRule, Rule, Send, Target, fits};
 use super::{Rules, SourceView, Tried, Unmatched};
 use crate::core::decode::{self, Event};
 use crate::core::model::{
-    BaseId, Class, ConflateKey, DropReason, Failure, Message, MessageId, Path, Plan, Priority, Record, Room,
-    RouteId,
+    BaseId, Class, DropReason, Failure, Message, MessageId, Path, Plan, Priority, Record, Room, RouteId,
 };
 use crate::core::provider::{Draft, Kind, MachineEvent};
 use crate::core::time::Wall;
@@ -286,7 +286,11 @@ impl Turn<'_> {
         if rooms.is_empty() {
             return Ok(());
         }
-        let conflate = self.conflate(send, input, &users)?;
+        let key = send.conflate.as_ref().map(|filter| conflate::key(filter, input, &users)).transpose()?;
+        let (newest_of, conflate) = key.flatten().unzip();
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.conflate = newest_of.map(|value| value.to_json());
+        }
         let filled = self.fill(send, input)?;
         let base = self.plan.base;
         let draft = Draft {
@@ -321,34 +325,6 @@ impl Turn<'_> {
             conflate,
         }));
         Ok(())
-    }
-
-    /// What the event's messages are the newest of; nothing, where `conflate` gives null. Members
-    /// count as a part of it: what others get supersedes nothing of theirs.
-    fn conflate(
-        &mut self,
-        send: &Send,
-        input: &Input,
-        users: &[String],
-    ) -> Result<Option<ConflateKey>, String> {
-        let Some(filter) = &send.conflate else { return Ok(None) };
-        let value = filter.output(input).map_err(|trouble| format!("conflate: {trouble}"))?;
-        if matches!(value, Val::Null) {
-            return Ok(None);
-        }
-        if let Some(trace) = self.trace.as_deref_mut() {
-            trace.conflate = Some(value.to_json());
-        }
-        // 1 and 1.0 are one value to jq.
-        let mut text = match value {
-            Val::Float(number) => number.to_string(),
-            value => value.to_string(),
-        };
-        for user in users {
-            text.push('\n');
-            text.push_str(&Val::text(user).to_string());
-        }
-        Ok(Some(ConflateKey::new(&text)))
     }
 
     /// When the event's time to live begins: its own time or the record's, whichever is earlier.

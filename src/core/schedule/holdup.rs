@@ -11,12 +11,12 @@ use crate::core::model::{AccountId, Epoch, PartitionId, Path, SourceId};
 use crate::core::time::{Now, Wall};
 
 /// Partitions of a source that are told of.
-pub const MOST_PARTITIONS: usize = 100;
+const MOST_PARTITIONS: usize = 100;
 /// Rooms that are told of for each.
 const MOST_ROOMS: usize = 3;
 
 impl Scheduler {
-    /// The partitions of a source that take nothing more, at most [`MOST_PARTITIONS`]: those that
+    /// The partitions of a source that take nothing more, a hundred at most: those that
     /// the scheduler pauses, and those that the caller knows of. Walks what they hold.
     pub fn holdups(&self, source: SourceId, also: &[(PartitionId, Epoch)], now: Now) -> Vec<Holdup> {
         let mut keys = self.held.holding_back(source);
