@@ -162,7 +162,7 @@ impl World {
                     route: RouteId(0),
                     content: message.content.clone(),
                     expires: message.expires,
-                    conflate: None,
+                    conflate: message.conflate,
                 }
             })
             .collect();

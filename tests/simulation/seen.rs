@@ -10,6 +10,7 @@ pub struct Seen {
     pub repeats: u64,
     pub letters: u64,
     pub dropped: u64,
+    pub conflated: u64,
     pub bans: u64,
     pub foreign: u64,
     pub uncertain: u64,
@@ -41,7 +42,7 @@ impl Seen {
         }
     }
 
-    fn counts(&mut self) -> [(&'static str, &mut u64); 27] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 28] {
         [
             ("steps", &mut self.steps),
             ("accepted", &mut self.accepted),
@@ -49,6 +50,7 @@ impl Seen {
             ("repeats", &mut self.repeats),
             ("letters", &mut self.letters),
             ("dropped", &mut self.dropped),
+            ("conflated", &mut self.conflated),
             ("bans", &mut self.bans),
             ("foreign", &mut self.foreign),
             ("uncertain", &mut self.uncertain),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast::core::model::{BaseId, Path, Priority, Room};
+use roomcast::core::model::{BaseId, ConflateKey, Path, Priority, Room};
 use roomcast::core::schedule::backoff::Retry;
 use roomcast::core::schedule::{AccountSettings, OnExpiry, OnFull, RoutePolicy, Settings, SourceSettings};
 use roomcast::core::time::Mono;
@@ -68,6 +68,7 @@ impl World {
             laws: Laws::default(),
             seen: Seen::default(),
             isolated,
+            conflates: !isolated && rng.u8(..3) == 0,
             sick_rooms: BTreeSet::new(),
             sick_accounts: BTreeSet::new(),
             published_by: BEGIN,
@@ -127,6 +128,8 @@ impl World {
         let priority = Priority::ALL[self.rng.usize(..4)];
         let expires = (self.faults.has(Fault::Expiry) && self.rng.u8(..4) == 0)
             .then(|| self.true_wall() + millis(self.rng.u64(0..30_000)));
+        let conflate = (self.conflates && path == Path::Room && self.rng.u8(..3) == 0)
+            .then(|| ConflateKey::new(["board", "score", "clock"][self.rng.usize(..3)]));
         let base = BaseId(uuid::Uuid::from_u128(self.rng.u128(..)));
         let content = self.accounts[account].content(number, path, priority, base);
         let names: Vec<Arc<str>> = match path {
@@ -155,6 +158,7 @@ impl World {
                 base,
                 content,
                 expires,
+                conflate,
             });
         }
         let partition = u32::try_from(partition).expect("few");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roomcast::core::model::{BaseId, Content, MessageId, Path, Priority};
+use roomcast::core::model::{BaseId, ConflateKey, Content, MessageId, Path, Priority};
 use roomcast::core::time::Wall;
 
 /// Which source: its place among a world's two.
@@ -52,6 +52,8 @@ pub struct Message {
     pub content: Arc<Content>,
     /// When it is too late.
     pub expires: Option<Wall>,
+    /// What it is the newest of.
+    pub conflate: Option<ConflateKey>,
 }
 
 /// All of it.

@@ -89,6 +89,8 @@ pub struct World {
     pub seen: Seen,
     /// Nothing is wrong but some rooms and accounts.
     pub isolated: bool,
+    /// Some messages are the newest of something.
+    pub conflates: bool,
     pub sick_rooms: BTreeSet<Arc<str>>,
     pub sick_accounts: BTreeSet<usize>,
     /// When the last record was published.

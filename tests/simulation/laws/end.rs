@@ -13,7 +13,10 @@ impl World {
         use roomcast::core::schedule::status::Fate as Told;
         let now = self.now_of(process);
         let snapshot = self.processes[process].scheduler.snapshot(now);
-        let dropped = snapshot.fates.iter().filter(|((_, fate), _)| matches!(fate, Told::Dropped(_)));
+        let dropped =
+            snapshot.fates.iter().filter(|((_, fate), _)| matches!(fate, Told::Dropped(_) | Told::Conflated));
+        let conflated = snapshot.fates.iter().filter(|((_, fate), _)| *fate == Told::Conflated);
+        self.seen.conflated += conflated.map(|(_, count)| *count).sum::<u64>();
         self.laws.dropped += dropped.map(|(_, count)| *count).sum::<u64>();
     }
 

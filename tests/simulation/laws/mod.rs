@@ -16,7 +16,7 @@ use roomcast::core::schedule::{Attempt, OnFull};
 use roomcast::core::time::Mono;
 
 use crate::process::source_id;
-use crate::spec::{EventNo, MessageNo, Source};
+use crate::spec::{EventNo, Message, MessageNo, Source};
 use crate::world::{ProcessNo, World};
 
 /// The provider counts in windows of a second.
@@ -39,6 +39,8 @@ pub struct Fate {
     pub outside: bool,
     /// From when on some process that got it has found it too late.
     pub late_from: Option<Mono>,
+    /// A newer message of its lane and key reached a process that held it.
+    pub superseded: bool,
     /// Confirmed letters that owe it.
     pub letters: Vec<LetterId>,
 }
@@ -258,7 +260,9 @@ impl World {
         let batch = self.accounts[message.account].limits.messages_per_call > 1;
         let may_be_decided =
             event.messages.len() > 1 || self.on_full == OnFull::DropOldest || message.expires.is_some();
-        batch || (may_be_decided && self.laws.courses[message.event].handed > 1)
+        // What took another's place stands where that one stood.
+        let conflated = message.conflate.is_some();
+        batch || conflated || (may_be_decided && self.laws.courses[message.event].handed > 1)
     }
 
     /// The provider refused a call of ours.
@@ -376,6 +380,7 @@ impl World {
     /// Whether a rule of the config allows to drop it.
     fn may_be_dropped(&self, number: MessageNo) -> bool {
         self.laws.fates[number].late_from.is_some_and(|from| from <= self.now)
+            || self.laws.fates[number].superseded
             || self.on_full == OnFull::DropOldest
     }
 
@@ -401,6 +406,7 @@ impl World {
             course.handed == 1 || maybe_tried || !self.was_sent(event),
             "P3: event {event} may have been sent before and is handed on unmarked"
         );
+        self.law_supersedes(process, event);
         let source = self.spec.events[event].source;
         let (now, wall) = (self.now, self.wall_of(process));
         let of = &mut self.processes[process];
@@ -428,6 +434,26 @@ impl World {
             "P7: {source:?} holds {held} records and gets another, {} allowed",
             self.held_limit[source as usize]
         );
+    }
+
+    /// A record's messages may take the place of older ones that its process holds.
+    fn law_supersedes(&mut self, process: ProcessNo, event: EventNo) {
+        let newer: Vec<MessageNo> = self.spec.events[event].messages.clone().collect();
+        if newer.iter().all(|&number| self.spec.messages[number].conflate.is_none()) {
+            return;
+        }
+        let of = &self.processes[process];
+        let open = of.open.iter().flat_map(|id| self.spec.events[of.events[id]].messages.clone());
+        let lane = |message: &Message| {
+            (message.account, message.path, message.room.clone(), message.priority, message.conflate)
+        };
+        for older in open {
+            let old = &self.spec.messages[older];
+            let takes = |&number: &MessageNo| lane(&self.spec.messages[number]) == lane(old);
+            if old.conflate.is_some() && newer.iter().any(takes) {
+                self.laws.fates[older].superseded = true;
+            }
+        }
     }
 
     fn was_sent(&self, event: EventNo) -> bool {
