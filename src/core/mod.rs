@@ -10,6 +10,7 @@ pub mod provider;
 pub mod route;
 pub mod schedule;
 pub mod section;
+pub mod share;
 pub mod time;
 pub mod value;
 pub mod watermark;

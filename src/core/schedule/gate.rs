@@ -146,6 +146,23 @@ impl Gate {
         self.close(attempt, GateCause::Ban, wait + jitter, text, now, seed);
     }
 
+    /// Another process was told that the path is held back for so long. A probe of our own that is
+    /// away decides instead: it asks the provider itself.
+    pub fn banned_elsewhere(&mut self, wait: Duration, text: &str, now: Mono, seed: u64) {
+        let until = now + wait + Duration::from_millis(seed % (BAN_JITTER_MS + 1));
+        match &mut self.state {
+            State::Open => {
+                let why = Why { cause: GateCause::Ban, step: 1, text: text.to_owned() };
+                self.state = State::Closed { why, until };
+            }
+            State::Closed { why, until: standing } => {
+                why.cause = GateCause::Ban;
+                *standing = until.max(*standing);
+            }
+            State::Probing { .. } => {}
+        }
+    }
+
     /// A call failed by the account's fault.
     pub fn failed(&mut self, attempt: AttemptId, cause: GateCause, text: &str, now: Mono, seed: u64) {
         self.close(attempt, cause, Duration::ZERO, text, now, seed);
@@ -266,6 +283,20 @@ mod tests {
         gate.banned(CALL, Duration::from_secs(10), "416", at(0), 0);
         gate.banned(AttemptId(7), Duration::from_secs(10), "416", at(3_000), 0);
         assert_eq!(gate.opens_at(), Some(at(13_000)));
+    }
+
+    #[test]
+    fn a_ban_met_elsewhere_ends_with_a_probe_of_our_own() {
+        let mut gate = Gate::default();
+        gate.banned_elsewhere(Duration::from_secs(10), "elsewhere", at(0), 0);
+        assert!(!gate.accepted(CALL), "a call sent before the ban says nothing about it");
+        assert_eq!(gate.pass(at(9_999)), Pass::Shut);
+        gate.banned_elsewhere(Duration::from_secs(2), "elsewhere", at(0), 0);
+        assert_eq!((gate.opens_at(), gate.pass(at(10_000))), (Some(at(10_000)), Pass::Probe));
+        gate.probing(PROBE);
+        gate.banned_elsewhere(Duration::from_secs(10), "elsewhere", at(10_000), 0);
+        assert!(gate.accepted(PROBE), "our own probe decides");
+        assert_eq!(gate.pass(at(10_001)), Pass::Free);
     }
 
     #[test]

@@ -81,6 +81,15 @@ impl Lanes {
         u32_key(key)
     }
 
+    /// What a room of an account may get in a second, of all and of high priority, from now on.
+    pub fn set_pace(&mut self, account: AccountId, per_second: u32, high_per_second: u32) {
+        for path in [Path::Room, Path::Users] {
+            let limits = &mut self.paths[path_index(account, path)].limits;
+            limits.per_second = limits.per_second.map(|_| per_second);
+            limits.high_per_second = limits.high_per_second.map(|_| high_per_second);
+        }
+    }
+
     /// Every message may have been sent.
     pub fn mark_all_maybe_sent(&mut self) {
         self.jobs.iter_mut().for_each(|(_, job)| job.maybe_sent = true);
@@ -338,6 +347,7 @@ impl Lanes {
         let heads = quota + lanes.backoff + lanes.pace + lanes.away;
         Waiting {
             quota,
+            share: 0,
             pace: lanes.pace,
             backoff: lanes.backoff,
             order: lanes.jobs.saturating_sub(heads),

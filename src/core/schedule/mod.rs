@@ -21,8 +21,9 @@ mod login;
 mod outcome;
 mod pace;
 mod pick;
-mod quota;
+pub(in crate::core) mod quota;
 mod room;
+mod shares;
 pub mod status;
 #[cfg(test)]
 mod test_bed;
@@ -43,6 +44,7 @@ use self::lane::Lanes;
 use self::login::Login;
 use self::pick::Turn;
 use self::quota::Quota;
+use self::shares::Shared;
 use self::status::{Fate, GateState, PathSnapshot, Snapshot};
 use self::ticket::Held;
 use super::letter::Letter;
@@ -220,6 +222,8 @@ pub struct Scheduler {
     fates: BTreeMap<(Option<AccountId>, Fate), u64>,
     /// Messages that gave way to newer ones, by route.
     conflated: Vec<u64>,
+    /// When a share ends or grows next of itself.
+    shares_due: Mono,
     stopped: bool,
 }
 
@@ -228,6 +232,7 @@ struct Account {
     login: Login,
     login_failures: u32,
     paths: [PathState; 3],
+    shared: Shared,
 }
 
 #[derive(Debug)]
@@ -274,6 +279,7 @@ impl Scheduler {
                 accepted: 0,
                 calls: 0,
             }),
+            shared: Shared::default(),
         });
         Self {
             accounts: accounts.collect(),
@@ -290,6 +296,7 @@ impl Scheduler {
             effects: VecDeque::new(),
             fates: BTreeMap::new(),
             conflated: vec![0; settings.routes.len()],
+            shares_due: Mono(u64::MAX),
             stopped: false,
             settings,
         }
@@ -351,11 +358,14 @@ impl Scheduler {
         let mut waiting = self.lanes.waiting(index * Path::ALL.len() + path as usize);
         if gate != GateState::Open {
             waiting.gate = std::mem::take(&mut waiting.quota);
+        } else if state.quota.is_shut() {
+            waiting.share = std::mem::take(&mut waiting.quota);
         }
         PathSnapshot {
             gate,
             calls: state.calls,
             slots: state.quota.calls.limit(),
+            share: state.quota.calls.share(),
             slots_waiting_for_answer: state.quota.calls.away(),
             slots_cooling: state.quota.calls.cooling(),
             waiting,

@@ -198,10 +198,10 @@ impl Scheduler {
     }
 
     /// The answer to [`super::Effect::Count`]: the count is written.
-    pub fn handle_counted(&mut self, account: AccountId, path: Path, _now: Now) {
+    pub fn handle_counted(&mut self, account: AccountId, path: Path, now: Now) {
         let path = &mut self.accounts[usize::from(account.0)].paths[path as usize];
         if let Some(day) = path.quota.day.as_mut() {
-            day.written();
+            day.written(now.wall);
         }
     }
 

@@ -64,6 +64,9 @@ impl Scheduler {
         }
         self.lanes.turn(now.mono);
         self.expire(now.mono);
+        if self.shares_due <= now.mono {
+            self.turn_shares(now.mono);
+        }
         if let Some(effect) = self.effects.pop_front() {
             return Some(effect);
         }

@@ -200,6 +200,8 @@ pub struct PathSnapshot {
     pub calls: u64,
     /// Slots for calls in a second: how many there are.
     pub slots: u32,
+    /// Of those, how many this process may use.
+    pub share: u32,
     /// Of those, how many are taken by calls that have not answered yet.
     pub slots_waiting_for_answer: u32,
     /// Of those, how many are taken by calls that answered less than a second ago.
@@ -213,6 +215,8 @@ pub struct PathSnapshot {
 pub struct Waiting {
     /// Ready: only a quota slot or their turn is missing.
     pub quota: usize,
+    /// Ready, but other replicas have all slots of some quota; these are counted here alone.
+    pub share: usize,
     /// Their room's pace.
     pub pace: usize,
     /// A repeat that is not due yet.

@@ -1,0 +1,115 @@
+//! What other replicas have to do with the quotas: this process's share of them, and bans that others
+//! met.
+
+use std::time::Duration;
+
+use super::Scheduler;
+use crate::core::model::{AccountId, Path};
+use crate::core::share::{Grant, Growth, Share};
+use crate::core::time::{Mono, Now};
+
+/// Where an account stands with its share. Without one, all of its quotas are this process's.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Until when the share is good, and what is left of it then.
+    lease: Option<(Mono, Share)>,
+    /// The pace of its rooms: of all, and of high priority.
+    pace: Option<(u32, u32)>,
+    /// A quicker pace, and from when on.
+    quicker: Option<(Mono, (u32, u32))>,
+}
+
+impl Shared {
+    /// When [`Scheduler::turn_shares`] has something to do for this account.
+    fn due(&self) -> Mono {
+        let lease = self.lease.map_or(Mono(u64::MAX), |(until, _)| until);
+        self.quicker.map_or(lease, |(at, _)| lease.min(at))
+    }
+}
+
+/// The counting period of calls and of a room's pace.
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Scheduler {
+    /// This process may use so much of an account's quotas from now on. Before it was told anything,
+    /// it may use all of them.
+    ///
+    /// A share shrinks at once: calls beyond it that are away are not followed by others. It grows
+    /// when whoever had what is gained can no longer be counted for it ([`Growth`]), and ends by
+    /// itself with its lease.
+    pub fn handle_share(&mut self, account: AccountId, grant: &Grant, now: Now) {
+        self.set_share(account, &grant.share, grant.growth, now.mono);
+        self.accounts[usize::from(account.0)].shared.lease = grant.lease;
+        self.shares_due = self.next_due();
+    }
+
+    /// Another replica was told by the provider that a path gets no calls for so long. It gets none
+    /// from here either, and then one that probes.
+    pub fn handle_ban_elsewhere(&mut self, account: AccountId, path: Path, wait: Duration, now: Now) {
+        let seed = self.rng.u64(..);
+        self.accounts[usize::from(account.0)].paths[path as usize].gate.banned_elsewhere(
+            wait,
+            "another replica met a ban",
+            now.mono,
+            seed,
+        );
+    }
+
+    /// Paths whose calls of the day are to be read from the table anew, because this process's part
+    /// of them has grown: the answer is [`Scheduler::restore_count`], from a read that begins after
+    /// this was asked. Each is told once.
+    pub fn take_recounts(&mut self, now: Now, is_free: impl Fn(AccountId) -> bool) -> Vec<(AccountId, Path)> {
+        let mut found = Vec::new();
+        for (account, id) in self.accounts.iter_mut().zip(0..).filter(|(_, id)| is_free(AccountId(*id))) {
+            for path in Path::ALL {
+                let day = account.paths[path as usize].quota.day.as_mut();
+                if day.is_some_and(|day| day.begin_recount(now.mono)) {
+                    found.push((AccountId(id), path));
+                }
+            }
+        }
+        found
+    }
+
+    /// Ends leases, and lets paces quicken, whose time has come.
+    pub(super) fn turn_shares(&mut self, now: Mono) {
+        for index in 0..self.accounts.len() {
+            let account = AccountId(u16::try_from(index).expect("an account has a 16-bit id"));
+            let shared = &mut self.accounts[index].shared;
+            if let Some((_, rest)) = shared.lease.take_if(|(until, _)| *until <= now) {
+                self.set_share(account, &rest, Growth::Handed, now);
+            }
+            let shared = &mut self.accounts[index].shared;
+            if let Some((_, pace)) = shared.quicker.take_if(|(at, _)| *at <= now) {
+                shared.pace = Some(pace);
+                self.lanes.set_pace(account, pace.0, pace.1);
+            }
+        }
+        self.shares_due = self.next_due();
+    }
+
+    fn set_share(&mut self, account: AccountId, share: &Share, growth: Growth, now: Mono) {
+        let timeout = self.settings.accounts[usize::from(account.0)].timeout;
+        let of = &mut self.accounts[usize::from(account.0)];
+        for path in Path::ALL {
+            of.paths[path as usize].quota.set_share(share, path, growth, timeout, now);
+        }
+        let limits = &self.settings.accounts[usize::from(account.0)].limits;
+        let whole = (limits.room_messages_per_second, limits.room_high_per_second.unwrap_or(0));
+        let (before, wanted) = (of.shared.pace.unwrap_or(whole), (share.room(), share.room_high()));
+        let slow = (before.0.min(wanted.0), before.1.min(wanted.1));
+        if slow != before {
+            of.shared.pace = Some(slow);
+            self.lanes.set_pace(account, slow.0, slow.1);
+        }
+        of.shared.quicker = match of.shared.quicker {
+            _ if slow == wanted => None,
+            Some((at, pace)) if pace == wanted => Some((at, pace)),
+            _ => Some((now + growth.wait(SECOND, timeout), wanted)),
+        };
+    }
+
+    fn next_due(&self) -> Mono {
+        self.accounts.iter().map(|account| account.shared.due()).min().unwrap_or(Mono(u64::MAX))
+    }
+}
