@@ -8,6 +8,7 @@
 
 mod crosscheck;
 mod settings;
+mod shares;
 mod standin;
 mod unavailable;
 
@@ -25,6 +26,7 @@ use crate::core::schedule::{AccountSettings, Settings, SourceSettings};
 use crate::core::section::{Node, OpenSecret, Place, Problem, Report, Section, Severity, Value};
 
 pub use self::settings::{Admin, Limits};
+pub use self::shares::Shares;
 use self::standin::Standin;
 
 /// A whole config, ready to be run.
@@ -54,6 +56,8 @@ pub struct Account {
     pub name: Arc<str>,
     /// Its provider, with its credentials.
     pub provider: Arc<dyn Provider>,
+    /// How replicas share its quotas.
+    pub shares: Shares,
 }
 
 /// A source that is not connected yet.
@@ -189,6 +193,9 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
         .collect();
 
     let rules = rules(&root, &account_sections, &accounts, &source_sections, &limits);
+    let sections =
+        shares::Sections { accounts: &account_sections, sources: &source_sections, rules: rules.as_ref() };
+    let shares = shares::read(&sections, &accounts);
     let room_gone = room_gone(&root);
     crosscheck::check(&root);
 
@@ -200,7 +207,10 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
     let accounts: Option<Vec<Account>> = account_names
         .iter()
         .zip(accounts)
-        .map(|(name, provider)| Some(Account { name: name.clone(), provider: provider? }))
+        .zip(shares)
+        .map(|((name, provider), shares)| {
+            Some(Account { name: name.clone(), provider: provider?, shares: shares? })
+        })
         .collect();
     // A source whose topics are a pattern must know every dead-letter topic of the config.
     let letters: Vec<String> =

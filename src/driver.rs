@@ -11,6 +11,7 @@ mod counts;
 mod handle;
 mod letters;
 mod report;
+mod shares;
 mod sources;
 mod stats;
 mod tasks;
@@ -25,12 +26,14 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 pub use self::handle::{Detail, Handle, Paused, Report, SourceReport, SourceState};
+pub use self::shares::Leases;
 pub use self::stats::{AccountStats, BOUNDS_MS, Histogram, OUTCOMES};
 
 use self::counts::{Counts, Used};
 use self::handle::{Pulse, Request};
 use self::letters::Desk;
 use self::report::{ConflationLog, Filled, PauseLog};
+use self::shares::Shares;
 use self::stats::GateLog;
 use self::tasks::Reply;
 use crate::broker::{Arrival, Command, Started};
@@ -39,6 +42,8 @@ use crate::core::letter::Names;
 use crate::core::model::{Epoch, PartitionId, Plan, Record, SourceId};
 use crate::core::provider::{LoginFault, Outcome, Provider};
 use crate::core::schedule::{Effect, Scheduler};
+use crate::core::share::Quotas;
+use crate::core::share::settings::Sharing;
 use crate::core::time::{Mono, Now};
 use crate::http;
 
@@ -77,6 +82,8 @@ pub struct Parts {
     pub names: Arc<Names>,
     /// How long calls and letters may take to land once a stop was asked for.
     pub drain_timeout: Duration,
+    /// Those who keep leases of quotas.
+    pub leases: Leases,
 }
 
 /// What the driver needs of one account.
@@ -88,6 +95,10 @@ pub struct AccountParts {
     /// The source beside whose letters the account's calls of the day are counted: the first, by
     /// name, that feeds it. `None`: nothing is written, and the counts do not outlive the process.
     pub counted_by: Option<SourceId>,
+    /// How replicas share its quotas.
+    pub sharing: Sharing,
+    /// What is shared.
+    pub quotas: Quotas,
 }
 
 /// How a driver ended.
@@ -146,6 +157,7 @@ pub struct Driver {
     pulse: Arc<Pulse>,
     names: Arc<Names>,
     counts: Counts,
+    shares: Shares,
     stats: Vec<AccountStats>,
     gates: GateLog,
     pauses: PauseLog,
@@ -182,6 +194,7 @@ impl Driver {
             });
         }
         let counts = Counts::new(&parts.accounts, &names, &tables, answer_to.clone());
+        let shares = Shares::new(&parts.accounts, parts.leases);
         let accounts: Vec<_> = parts
             .accounts
             .into_iter()
@@ -208,6 +221,7 @@ impl Driver {
             pulse,
             names,
             counts,
+            shares,
             drain_timeout: parts.drain_timeout,
             phase: Phase::Running,
             next_tick: Mono(0),
@@ -226,6 +240,7 @@ impl Driver {
         let mut now = self.clock.now();
         let uncounted = self.counts.without_table(now.wall);
         self.restore(&uncounted);
+        self.begin_shares(now);
         loop {
             let wake = self.wake(now);
             if wake != timer_at {
@@ -239,6 +254,9 @@ impl Driver {
                 _ = self.replies.recv_many(&mut replies, BATCH) => {}
                 taken = self.inbox.recv_many(&mut arrivals, BATCH), if inbox_open => inbox_open = taken > 0,
                 Some(request) = self.requests.recv() => self.handle_request(request),
+                Some((account, told)) = Shares::told(&mut self.shares.leases) => {
+                    self.handle_told(account, told, self.clock.now());
+                }
                 () = &mut timer => timer_at = Mono(u64::MAX),
             }
             // Whatever ended the wait, what else is there joins this turn, so that none starves.
@@ -293,6 +311,7 @@ impl Driver {
     fn tick(&mut self, now: Now) {
         self.next_tick = now.mono + TICK;
         self.pulse.beat(now.mono);
+        self.tick_shares(now);
         let snapshot = self.scheduler.snapshot(now);
         self.gates.look(&snapshot, now.mono);
         self.conflation.look(&snapshot, &self.names.routes, now.mono);
@@ -373,6 +392,7 @@ impl Driver {
                 if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Accepted(_))) {
                     self.next_tick = self.next_tick.min(self.gates.next_look(now.mono));
                 }
+                self.share_ban(account, path, &outcomes, now);
                 self.stats[usize::from(account.0)].called(path, &outcomes, took);
                 self.scheduler.handle_outcome(attempt, &outcomes, now);
             }

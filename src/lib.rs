@@ -44,6 +44,9 @@ pub mod clock;
 pub mod driver;
 
 #[cfg(feature = "daemon")]
+pub mod replica;
+
+#[cfg(feature = "daemon")]
 pub mod config;
 
 #[cfg(feature = "daemon")]

@@ -129,18 +129,19 @@ fn one_paused(paused: &Paused, report: &Report, names: &Names) -> Value {
 }
 
 fn accounts(report: &Report, names: &Names) -> Vec<Value> {
-    let both = report.snapshot.accounts.iter().zip(&report.accounts);
+    let both = report.snapshot.accounts.iter().zip(&report.accounts).zip(&report.shares);
     names
         .accounts
         .iter()
         .zip(both)
-        .map(|(name, (paths, stats))| {
+        .map(|(name, ((paths, stats), share))| {
             let paths: serde_json::Map<String, Value> = Path::ALL
                 .into_iter()
                 .map(|path| (path.word().to_owned(), one_path(&paths[path as usize], stats, path)))
                 .collect();
             json!({
                 "name": &**name,
+                "share": { "kind": share.kind, "replicas": share.replicas, "why": share.why },
                 "logins": { "worked": stats.logins[0], "failed": stats.logins[1] },
                 "paths": paths,
             })
@@ -159,10 +160,12 @@ fn one_path(snapshot: &PathSnapshot, stats: &AccountStats, path: Path) -> Value 
         "gate": gate(&snapshot.gate),
         "calls": snapshot.calls,
         "slots": snapshot.slots,
+        "share_slots": snapshot.share,
         "slots_waiting_for_answer": snapshot.slots_waiting_for_answer,
         "slots_cooling": snapshot.slots_cooling,
         "waiting": {
             "quota": waiting.quota,
+            "share": waiting.share,
             "pace": waiting.pace,
             "backoff": waiting.backoff,
             "order": waiting.order,

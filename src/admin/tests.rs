@@ -14,6 +14,7 @@ use crate::core::schedule::status::{
     WaitingRoom,
 };
 use crate::core::schedule::{IntakeReason, Scheduler, Settings as Schedule};
+use crate::core::share::Standing;
 use crate::core::time::Wall;
 use crate::driver::{AccountStats, Detail, Driver, Parts, Paused, Report, SourceReport, SourceState};
 
@@ -39,6 +40,7 @@ fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
         inbox,
         names: names.clone(),
         drain_timeout: Duration::ZERO,
+        leases: crate::driver::Leases::default(),
     });
     (driver, View { handle, names }, sender)
 }
@@ -115,9 +117,10 @@ fn report() -> Report {
         gate: closed(GateCause::Ban),
         calls: 30,
         slots: 100,
+        share: 50,
         slots_waiting_for_answer: 3,
         slots_cooling: 20,
-        waiting: Waiting { quota: 1, pace: 2, backoff: 3, order: 4, gate: 5 },
+        waiting: Waiting { quota: 1, share: 0, pace: 2, backoff: 3, order: 4, gate: 5 },
     };
     let broadcast =
         PathSnapshot { gate: GateState::Probing { cause: GateCause::DayQuota }, ..Default::default() };
@@ -172,6 +175,7 @@ fn report() -> Report {
         ],
         accounts: vec![stats],
         detail: Some(detail()),
+        shares: vec![Standing { kind: "nats_kv", replicas: Some(3), why: "a reason".to_owned() }],
     }
 }
 
@@ -250,6 +254,8 @@ fn metrics_tell_the_report() {
         "roomcast_gate_closed{account=\"acme\",path=\"users\",cause=\"ban\"} 0",
         "roomcast_gate_closed{account=\"acme\",path=\"broadcast\",cause=\"day_quota\"} 1",
         "roomcast_quota_slots{account=\"acme\",path=\"room\"} 100",
+        "roomcast_quota_share_slots{account=\"acme\",path=\"room\"} 50",
+        "roomcast_quota_share_replicas{account=\"acme\"} 3",
         "roomcast_quota_slots_used{account=\"acme\",path=\"room\"} 23",
         "roomcast_slots_waiting_for_answer{account=\"acme\",path=\"room\"} 3",
         "roomcast_waiting_messages{account=\"acme\",path=\"room\",cause=\"backoff\"} 3",
@@ -321,6 +327,8 @@ fn status_tells_the_report_as_json() {
     assert_eq!(room["gate"]["reopens_in_seconds"], 7.5);
     assert_eq!((&room["waiting"]["order"], &room["outcomes"]["uncertain"]), (&4.into(), &1.into()));
     assert_eq!(json["accounts"][0]["paths"]["users"]["gate"]["state"], "open");
+    let share = serde_json::json!({ "kind": "nats_kv", "replicas": 3, "why": "a reason" });
+    assert_eq!((&json["accounts"][0]["share"], &room["share_slots"]), (&share, &50.into()));
     let unmatched =
         serde_json::json!({ "account": null, "fate": "dropped", "kind": "unmatched", "count": 4 });
     assert!(json["messages"].as_array().unwrap().contains(&unmatched));

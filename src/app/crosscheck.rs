@@ -40,7 +40,7 @@ impl Written<'_> {
 
 /// The texts of a string, a list of strings or a variable with commas; what is none is left to
 /// those who read it for good.
-fn texts(node: Option<&Node>) -> Vec<&str> {
+pub fn texts(node: Option<&Node>) -> Vec<&str> {
     match node {
         Some(Node { value: Value::Text(text), place: Place::Variable(_), .. }) => {
             text.split(',').map(str::trim).collect()
@@ -61,7 +61,7 @@ pub fn text(node: Option<&Node>) -> Option<&str> {
 
 /// Compares sources with one another, and the routes with both.
 pub fn check(root: &Section<'_>) {
-    let sources = written(root, "sources");
+    let mut sources = written(root, "sources");
     for (index, source) in sources.iter().enumerate() {
         letters_among_topics(root, source, &sources);
         for earlier in &sources[..index] {
@@ -71,7 +71,17 @@ pub fn check(root: &Section<'_>) {
             }
         }
     }
-    unused(root, "account", &written(root, "accounts"));
+    let accounts = written(root, "accounts");
+    unused(root, "account", &accounts);
+    // A source may be there for the bucket on its server alone.
+    let keeps_shares = |source: &Written<'_>| {
+        let names = |account: &Written<'_>| match account.table.get("quota").map(|node| &node.value) {
+            Some(Value::Table(quota)) => text(quota.get("share_source")) == Some(source.name),
+            _ => false,
+        };
+        accounts.iter().any(names)
+    };
+    sources.retain(|source| !keeps_shares(source));
     unused(root, "source", &sources);
 }
 

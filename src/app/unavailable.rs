@@ -4,7 +4,7 @@
 //! arrives, its line here goes. What belongs to one module alone (a source's `spread`, the
 //! directory of a route's `rooms`) is refused there.
 
-use crate::core::section::{Node, Problem, Report, Severity, Table, Value};
+use crate::core::section::{Node, Problem, Report, Severity, Table};
 
 /// What an unknown key is called by `Section::finish`.
 const UNKNOWN: &str = "an unknown key";
@@ -19,8 +19,6 @@ const SECTIONS: &[(&str, &str)] = &[
     ),
     ("directories", "no [directories] section: take the rooms from the event, rooms = '$key'"),
 ];
-/// Keys of an account's `quota`.
-const QUOTA: &[&str] = &["share", "share_source", "share_bucket", "max_replicas"];
 
 /// Tells of everything that is written but not available. It looks at the table itself: a section
 /// would count the keys as known and offer them to people.
@@ -28,17 +26,6 @@ pub fn refuse(root: &Table, report: &Report<'_>) {
     for (key, instead) in SECTIONS {
         if let Some(node) = root.get(*key) {
             tell(report, node, (*key).to_owned(), instead);
-        }
-    }
-    for (name, account) in children(root.get("accounts")) {
-        for (key, node) in children(child(account, "quota")).filter(|(key, _)| QUOTA.contains(key)) {
-            let key = format!("accounts.{name}.quota.{key}");
-            tell(
-                report,
-                node,
-                key,
-                "the part of the quota that this one process may use; replicas do not share yet",
-            );
         }
     }
 }
@@ -59,19 +46,4 @@ fn tell(report: &Report<'_>, node: &Node, key: String, wanted: &str) {
         found: NOT_YET.to_owned(),
         wanted: wanted.to_owned(),
     });
-}
-
-fn child<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
-    match &node.value {
-        Value::Table(table) => table.get(key),
-        _ => None,
-    }
-}
-
-fn children(node: Option<&Node>) -> impl Iterator<Item = (&str, &Node)> {
-    let table = match node.map(|node| &node.value) {
-        Some(Value::Table(table)) => Some(table),
-        _ => None,
-    };
-    table.into_iter().flatten().map(|(key, node)| (key.as_str(), node))
 }

@@ -19,6 +19,7 @@ use crate::core::letter::Sealed;
 use crate::core::model::{Epoch, PartitionId, Record, RecordId, SourceId};
 use crate::core::partitions::Fill;
 use crate::core::section::Section;
+use crate::core::share::lease::Written;
 
 /// Makes a broker from its source's section, which it reads but does not finish; `None` when the
 /// section had problems (they are told there).
@@ -76,6 +77,8 @@ pub struct Started {
     pub letters: Arc<dyn Letters>,
     /// The small table beside the dead letters.
     pub table: Arc<dyn Table>,
+    /// Rows that processes change by compare and set, where the broker has such.
+    pub buckets: Option<Arc<dyn Buckets>>,
     /// Ends when the source has ended, after [`Command::Stop`] or for good: `Err` says why.
     pub ended: Boxed<'static, Result<(), String>>,
 }
@@ -91,6 +94,9 @@ pub enum Arrival {
         source: SourceId,
         /// What was assigned.
         partitions: Vec<(PartitionId, Epoch, Arc<str>)>,
+        /// All partitions there are now, in the order that every replica has them in; `None` where
+        /// that is not known, or has not changed.
+        order: Option<Vec<PartitionId>>,
     },
     /// Partitions will be given up: their waiting messages are to be forgotten, the calls away are
     /// waited for, and then each is answered by [`Command::Released`].
@@ -170,4 +176,23 @@ pub trait Table: Send + Sync {
 
     /// Sets a row; done when the broker has confirmed it.
     fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>>;
+}
+
+/// A row with its revision.
+pub type Row = (u64, Bytes);
+
+/// Rows that several processes change by compare and set (KV buckets). An answer takes a few seconds
+/// at most; `Err` says why there is none, and a write without an answer may have been done.
+pub trait Buckets: Send + Sync {
+    /// A row, if it is there. Makes the bucket when it is missing and may be made.
+    fn read<'a>(&'a self, bucket: &'a str, key: &'a str) -> Boxed<'a, Result<Option<Row>, String>>;
+
+    /// Sets a row if its revision is the expected one (0: if there is none).
+    fn write<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
+        value: Bytes,
+        expected: u64,
+    ) -> Boxed<'a, Result<Written, String>>;
 }

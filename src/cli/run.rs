@@ -11,17 +11,21 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
-use crate::app::{self, Account, App};
+use crate::app::{self, Account, App, Shares};
+use crate::broker::Started;
 use crate::clock::Clock;
 use crate::core::model::{AccountId, SourceId};
 use crate::core::schedule::Scheduler;
-use crate::driver::{AccountParts, Driver, Ended, Handle, Parts};
-use crate::{config, http, telemetry};
+use crate::core::share::lease::Book;
+use crate::core::share::settings::Sharing;
+use crate::driver::{AccountParts, Driver, Ended, Handle, Leases, Parts};
+use crate::{config, http, replica, telemetry};
 
 /// Arrivals that wait for the loop: one batch of a source. More would only hide records from the
 /// bound on what is held.
@@ -57,6 +61,8 @@ pub async fn run(app: App) -> anyhow::Result<ExitCode> {
     let daemon = assemble(app).await?;
     let signals = tokio::spawn(signals.obey(daemon.handle.clone(), daemon.token_file()));
     let ended = tokio::spawn(daemon.driver.run()).await.context("the loop failed; the log says how")?;
+    // Shares are given back when the last call has landed.
+    daemon.keepers.join_all().await;
     signals.abort();
     Ok(match ended {
         Ended::Drained => {
@@ -80,6 +86,8 @@ pub(super) struct Daemon {
     pub serving: admin::Serving,
     /// The token made for this run, where the config has none.
     pub made: Option<MadeToken>,
+    /// Those who keep leases of quotas; they end after the loop.
+    pub keepers: JoinSet<()>,
 }
 
 impl Daemon {
@@ -124,6 +132,7 @@ pub(super) async fn assemble(app: App) -> anyhow::Result<Daemon> {
         sources.push(source.broker.start(source.limits, sender.clone()));
     }
     drop(sender);
+    let (leases, keepers) = keep_leases(&app.accounts, &sources, clock);
     let rules = app.rules;
     let (driver, handle) = Driver::new(Parts {
         clock,
@@ -134,11 +143,12 @@ pub(super) async fn assemble(app: App) -> anyhow::Result<Daemon> {
         inbox,
         names: names.clone(),
         drain_timeout: app.limits.drain_timeout,
+        leases,
     });
     let serving = port.serve(admin::View { handle: handle.clone(), names });
     let token_file = made.as_ref().map(|made| made.path().to_owned());
     info!(listen = %serving.listen, probes = ?serving.probes, ?token_file, "admin port open");
-    Ok(Daemon { driver, handle, serving, made })
+    Ok(Daemon { driver, handle, serving, made, keepers })
 }
 
 /// What the loop needs of an account. Its calls of the day are counted beside the letters of the
@@ -147,7 +157,34 @@ fn account_parts(account: &Account, counted_by: Option<SourceId>) -> anyhow::Res
     let provider = account.provider.clone();
     let client = http::Client::new(provider.base_urls(), provider.timeout())
         .with_context(|| format!("account {:?}", account.name))?;
-    Ok(AccountParts { provider, client: Arc::new(client), counted_by })
+    let Shares { sharing, quotas } = account.shares.clone();
+    Ok(AccountParts { provider, client: Arc::new(client), counted_by, sharing, quotas })
+}
+
+/// Begins to keep the leases of those accounts that share their quotas by a bucket.
+fn keep_leases(accounts: &[Account], sources: &[Started], clock: Clock) -> (Leases, JoinSet<()>) {
+    let (told, hears) = mpsc::unbounded_channel();
+    let (mut keepers, mut bans) = (JoinSet::new(), Vec::new());
+    for (account, id) in accounts.iter().zip(0..) {
+        let Sharing::Leased { source, bucket, max_replicas } = &account.shares.sharing else { continue };
+        let buckets = sources[usize::from(source.0)].buckets.clone();
+        let buckets = buckets.expect("the config takes no source without buckets for leases");
+        let (ban, banned) = mpsc::unbounded_channel();
+        bans.push((AccountId(id), ban));
+        let (me, quotas) = (Uuid::new_v4().simple().to_string(), account.shares.quotas.clone());
+        let keeper = replica::Leases {
+            account: AccountId(id),
+            name: account.name.clone(),
+            bucket: bucket.clone(),
+            book: Book::new(me, quotas, *max_replicas, account.provider.timeout(), clock.mono()),
+            buckets,
+            told: told.clone(),
+            bans: banned,
+        };
+        keepers.spawn(keeper.keep(move || clock.mono()));
+    }
+    let told = (!bans.is_empty()).then_some(hears);
+    (Leases { told, bans }, keepers)
 }
 
 /// The signals that end the process.

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::core::model::{AccountId, Path, Room};
 use crate::core::schedule::IntakeReason;
 use crate::core::schedule::status::{Holdup, Snapshot};
+use crate::core::share::Standing;
 use crate::core::time::{Mono, Wall};
 
 /// A loop that has not turned for so long is not alive. It turns once a second at least.
@@ -113,6 +114,8 @@ pub struct Report {
     pub sources: Vec<SourceReport>,
     /// By `AccountId`.
     pub accounts: Vec<AccountStats>,
+    /// By `AccountId`: how the account's quotas are shared.
+    pub shares: Vec<Standing>,
     /// Who holds what back, where that was asked for.
     pub detail: Option<Detail>,
 }

@@ -89,6 +89,7 @@ impl Driver {
                 })
                 .collect(),
             accounts: self.stats.clone(),
+            shares: self.shares.standings(),
             detail: detail.then(|| Detail {
                 paused: (0..self.scheduler.sources()).map(|id| self.paused(SourceId(id), now)).collect(),
                 fullest_room: self.scheduler.fullest_room(),

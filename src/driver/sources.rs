@@ -21,8 +21,9 @@ impl Driver {
                 let plan = (self.planner)(&record);
                 self.scheduler.handle_record(Arc::new(record), plan, now);
             }
-            Arrival::Assigned { source, partitions } => {
+            Arrival::Assigned { source, partitions, order } => {
                 let epochs: Vec<_> = partitions.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
+                let ids: Vec<_> = partitions.iter().map(|(id, _, _)| *id).collect();
                 let of = self.source(source);
                 info!(source = %of.name, partitions = partitions.len(), "partitions assigned");
                 for (id, _, _) in &partitions {
@@ -30,16 +31,17 @@ impl Driver {
                 }
                 of.partitions.extend(partitions.into_iter().map(|(id, epoch, name)| (id, (epoch, name))));
                 self.scheduler.handle_assigned(source, &epochs);
+                self.share_assigned(source, &ids, order.as_deref(), now);
             }
             Arrival::Revoking { source, partitions } => {
-                self.forget(source, &partitions);
+                self.forget(source, &partitions, now);
                 self.scheduler.handle_revoking(source, &partitions, now);
             }
             Arrival::Lost { source, partitions } => {
-                self.forget(source, &partitions);
+                self.forget(source, &partitions, now);
                 self.scheduler.handle_lost(source, &partitions, now);
             }
-            Arrival::Status { source, status } => self.handle_status(source, status),
+            Arrival::Status { source, status } => self.handle_status(source, status, now),
             Arrival::CommitMetadata { source, partitions } => self.note_fills(source, &partitions, now),
             Arrival::Lag { source, records } => self.source(source).report.lag = Some(records),
         }
@@ -58,7 +60,7 @@ impl Driver {
     }
 
     /// Strikes partitions that are going or gone, unless they came back under a newer epoch.
-    fn forget(&mut self, source: SourceId, partitions: &[(PartitionId, Epoch)]) {
+    fn forget(&mut self, source: SourceId, partitions: &[(PartitionId, Epoch)], now: Now) {
         let of = self.source(source);
         info!(source = %of.name, partitions = partitions.len(), "partitions given up");
         for (id, epoch) in partitions {
@@ -67,9 +69,13 @@ impl Driver {
                 of.filled.remove(id);
             }
         }
+        let gone: Vec<_> =
+            partitions.iter().map(|(id, _)| *id).filter(|id| !of.partitions.contains_key(id)).collect();
+        self.share_gone(source, &gone, now);
     }
 
-    fn handle_status(&mut self, source: SourceId, status: Status) {
+    fn handle_status(&mut self, source: SourceId, status: Status, now: Now) {
+        self.share_connection(source, status == Status::Ready, now);
         let of = self.source(source);
         if matches!((&status, &of.report.state), (Status::Waiting(why), SourceState::Waiting(said)) if why == said)
         {
@@ -115,5 +121,7 @@ impl Driver {
             self.pulse.set_source_dead();
         }
         self.scheduler.handle_lost(source, &held, now);
+        let gone: Vec<_> = held.iter().map(|(id, _)| *id).collect();
+        self.share_gone(source, &gone, now);
     }
 }

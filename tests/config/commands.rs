@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use roomcast::app::{Account, SourceConfig};
+use roomcast::app::{Account, Shares, SourceConfig};
 use roomcast::broker::{BROKERS, Boxed, SourceLimits};
 use roomcast::cli::check::{self, Route, Summary};
 use roomcast::cli::explain::{self, Format, Told};
@@ -19,6 +19,8 @@ use roomcast::core::model::{
 use roomcast::core::provider::{Answer, Call, Fault, Outcome, Reply, Stamp};
 use roomcast::core::route::{Explanation, Tried};
 use roomcast::core::section::{Place, Report, Section};
+use roomcast::core::share::Quotas;
+use roomcast::core::share::settings::Sharing;
 use roomcast::core::time::Wall;
 
 use super::fakes::{self, FakeProvider};
@@ -59,7 +61,8 @@ fn account(name: &'static str) -> Account {
         20,
         "s3cret".to_owned().into(),
     );
-    Account { name: "live".into(), provider: Arc::new(provider) }
+    let shares = Shares { sharing: Sharing::Whole, quotas: Quotas::new(&provider.limits, false) };
+    Account { name: "live".into(), provider: Arc::new(provider), shares }
 }
 
 fn names() -> Names {

@@ -31,8 +31,10 @@ pub const LETTERS: &str = "LIVE_DLQ";
 pub struct Providers {
     pub yunxin: Provider,
     pub easemob: Provider,
-    /// How many daemons share their quotas, each with the whole of its own.
+    /// How many daemons there are, each with the whole of its own quotas.
     pub shares: u32,
+    /// More keys of each account's `quota`, for daemons that share one.
+    pub sharing: String,
 }
 
 /// The simulators' counters, for any thread.
@@ -54,7 +56,13 @@ impl Providers {
             yunxin: Provider::start(Kind::Yunxin, &yunxin),
             easemob: Provider::start(Kind::Easemob, &easemob),
             shares,
+            sharing: String::new(),
         }
+    }
+
+    /// Starts them with the limits of one account, which daemons share by these keys of `quota`.
+    pub fn start_shared(sharing: &str) -> Self {
+        Self { sharing: format!(", {sharing}"), ..Self::start(1) }
     }
 
     /// The one of that kind.
@@ -77,18 +85,20 @@ impl Providers {
     fn config(&self) -> String {
         let calls = CALLS_PER_SECOND;
         let room = ROOM_PER_SECOND;
+        let sharing = &self.sharing;
+        let timeout = if sharing.is_empty() { "" } else { "timeout = \"2s\"\n" };
         let yunxin = format!(
-            "quota = {{ calls_per_second = {calls}, room_messages_per_second = {room}, \
-             room_high_per_second = {ROOM_HIGH_PER_SECOND} }}"
+            "{timeout}quota = {{ calls_per_second = {calls}, room_messages_per_second = {room}, \
+             room_high_per_second = {ROOM_HIGH_PER_SECOND}{sharing} }}"
         );
         let easemob = format!(
-            "quota = {{ calls_per_second = {calls}, messages_per_second = {calls}, \
-             room_messages_per_second = {room} }}"
+            "{timeout}quota = {{ calls_per_second = {calls}, messages_per_second = {calls}, \
+             room_messages_per_second = {room}{sharing} }}"
         );
         let route = |name: &str, account: &str, high: bool| {
             let priority = if high { "high" } else { "normal" };
             format!(
-                "[[routes]]\nname = \"{name}\"\nwhen = '.to == \"{account}\" and .high == {high}'\n\
+                "[[routes]]\nname = \"{name}\"\nsource = \"live\"\nwhen = '.to == \"{account}\" and .high == {high}'\n\
                  account = \"{account}\"\npriority = \"{priority}\"\n\
                  message = {{ kind = \"text\", text = '.text' }}\n\n"
             )

@@ -14,6 +14,7 @@ mod judge;
 mod kills;
 mod load;
 mod outage;
+mod replicas;
 mod standby;
 
 /// A number from the environment.

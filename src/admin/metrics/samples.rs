@@ -147,6 +147,20 @@ pub const METRICS: &[Metric] = &[
         samples: |scrape, sink| scrape.by_path(sink, |path| u64::from(path.slots)),
     },
     Metric {
+        name: "roomcast_quota_share_slots",
+        kind: Gauge,
+        labels: &["account", "path"],
+        help: "Of those, this process's share; the others are other replicas'.",
+        samples: |scrape, sink| scrape.by_path(sink, |path| u64::from(path.share)),
+    },
+    Metric {
+        name: "roomcast_quota_share_replicas",
+        kind: Gauge,
+        labels: &["account"],
+        help: "Replicas that share the account's quotas, where that is known: max_replicas for static, those in the bucket for nats_kv.",
+        samples: share_replicas,
+    },
+    Metric {
         name: "roomcast_quota_slots_used",
         kind: Gauge,
         labels: &["account", "path"],
@@ -168,7 +182,7 @@ pub const METRICS: &[Metric] = &[
         name: "roomcast_waiting_messages",
         kind: Gauge,
         labels: &["account", "path", "cause"],
-        help: "Messages that wait, by what for: quota, pace of the room, backoff, order in the lane, gate.",
+        help: "Messages that wait, by what for: quota, share of it, pace of the room, backoff, order in the lane, gate.",
         samples: waiting,
     },
     Metric {
@@ -319,6 +333,15 @@ fn logins(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     Ok(())
 }
 
+fn share_replicas(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for (name, standing) in scrape.names.accounts.iter().zip(&scrape.report.shares) {
+        if let Some(replicas) = standing.replicas {
+            sink.put(&[name], u64::from(replicas))?;
+        }
+    }
+    Ok(())
+}
+
 fn account_up(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     for (account, path, snapshot) in scrape.paths() {
         if path == Path::Room {
@@ -349,6 +372,7 @@ fn waiting(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
         let waiting = &snapshot.waiting;
         let causes = [
             ("quota", waiting.quota),
+            ("share", waiting.share),
             ("pace", waiting.pace),
             ("backoff", waiting.backoff),
             ("order", waiting.order),

@@ -69,6 +69,13 @@ impl Statistics {
         self.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP")
     }
 
+    /// How many partitions the client knows of a topic.
+    pub(super) fn partitions_of(&self, topic: &str) -> Option<i32> {
+        // The client keeps one more, -1, for records without a partition.
+        let known = self.topics.get(topic)?.partitions.keys().filter(|number| !number.starts_with('-'));
+        i32::try_from(known.count()).ok()
+    }
+
     /// What is told of one partition.
     pub(super) fn partition(&self, topic: &str, number: i32) -> Option<PartitionStatistics> {
         self.topics.get(topic)?.partitions.get(&number.to_string()).copied()
@@ -256,12 +263,13 @@ mod tests {
     fn statistics_tell_connection_and_ends() {
         let text = r#"{"name":"x","brokers":{"b:1/bootstrap":{"nodeid":-1,"state":"UP"},
             "b:1/1":{"nodeid":1,"state":"DOWN","rtt":{}}},
-            "topics":{"t":{"partitions":{"3":{"fetchq_cnt":1,"next_offset":7,"ls_offset":9,"x":1}}}}}"#;
+            "topics":{"t":{"partitions":{"-1":{"fetchq_cnt":0,"next_offset":-1001,"ls_offset":-1001},"3":{"fetchq_cnt":1,"next_offset":7,"ls_offset":9,"x":1}}}}}"#;
         let mut statistics: Statistics = serde_json::from_str(text).unwrap();
         assert!(!statistics.is_connected(), "a bootstrap address is no broker");
         statistics.brokers.get_mut("b:1/1").unwrap().state = "UP".to_owned();
         assert!(statistics.is_connected());
         assert_eq!(statistics.partition("t", 3).unwrap().ls_offset, 9);
         assert!(statistics.partition("t", 4).is_none());
+        assert_eq!((statistics.partitions_of("t"), statistics.partitions_of("u")), (Some(1), None));
     }
 }

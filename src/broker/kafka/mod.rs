@@ -88,6 +88,7 @@ impl Broker for Kafka {
             commands,
             letters: Arc::clone(&writer) as Arc<dyn Letters>,
             table: Arc::new(StateTable::new(writer)),
+            buckets: None,
             ended: Box::pin(end(begins_to_close, ended)),
         }
     }

@@ -5,12 +5,13 @@
 //! while its answer to a rebalance is due. An error means that nothing is known, and that the
 //! caller asks again later: a position is never guessed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::GroupContext;
@@ -93,6 +94,37 @@ pub(super) fn bounds(
         })
         .collect();
     Ok(told)
+}
+
+/// The topics that the source reads, with how many partitions each has, as far as the broker tells
+/// them now.
+pub(super) fn topics(
+    consumer: &BaseConsumer<GroupContext>,
+    settings: &Settings,
+) -> KafkaResult<BTreeMap<String, i32>> {
+    let mut found = BTreeMap::new();
+    let named: Vec<&str> = settings.named_topics().collect();
+    // A question for a few names is small in a large cluster; a pattern needs all of them.
+    let asked: Vec<Option<&str>> = match settings.has_regex() || named.len() > 8 {
+        true => vec![None],
+        false => named.iter().copied().map(Some).collect(),
+    };
+    let patterns = settings.patterns();
+    let is_read = |topic: &&MetadataTopic| {
+        let name = topic.name();
+        let fits = || patterns.iter().any(|pattern| pattern.as_ref().is_none_or(|p| p.is_match(name)));
+        let is_ours =
+            named.contains(&name) || (!settings.is_avoided(name) && !name.starts_with("__") && fits());
+        is_ours && topic.error().is_none()
+    };
+    for name in asked {
+        let metadata = consumer.fetch_metadata(name, PATIENCE)?;
+        for topic in metadata.topics().iter().filter(is_read) {
+            let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            found.insert(topic.name().to_owned(), count);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether the group has committed anything, anywhere in the cluster, and if not, where the

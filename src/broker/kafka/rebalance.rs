@@ -5,14 +5,14 @@
 //! call away of its partitions has answered, or after [`PATIENCE`]. What is lost already is given
 //! up at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::context::give_up;
+use super::context::{Statistics, give_up};
 use super::offsets::{self, list_of};
 use super::source::{Gone, Source};
 use super::{Arrival, Status};
@@ -147,13 +147,19 @@ impl Source {
             self.end_assignment(&assigning.list, |_| true)?;
             return Ok(true);
         }
+        let order = offsets::topics(&self.consumer, &self.settings);
         let begins = match assigning.list.count() {
-            0 => Ok(Vec::new()),
-            _ => offsets::begins(&self.consumer, &self.settings, &assigning.list, &mut self.beginning),
+            // Who is given nothing may learn of the topics later.
+            0 => Ok((Vec::new(), order.ok())),
+            _ => order.and_then(|order| {
+                let (settings, beginning) = (&self.settings, &mut self.beginning);
+                Ok((offsets::begins(&self.consumer, settings, &assigning.list, beginning)?, Some(order)))
+            }),
         };
         match begins {
-            Ok(begins) => {
-                self.assign(&begins)?;
+            Ok((begins, order)) => {
+                let order = order.map(|topics| self.order(topics));
+                self.assign(&begins, order)?;
                 Ok(true)
             }
             Err(error) => {
@@ -170,7 +176,7 @@ impl Source {
         }
     }
 
-    fn assign(&mut self, begins: &[Begin]) -> Result<(), Gone> {
+    fn assign(&mut self, begins: &[Begin], order: Option<Vec<PartitionId>>) -> Result<(), Gone> {
         let begins: Vec<Begin> = begins.iter().map(|begin| self.partitions.resumed(begin)).collect();
         let mut list = TopicPartitionList::new();
         let mut first = TopicPartitionList::new();
@@ -201,8 +207,40 @@ impl Source {
         self.commit_first(&first);
         self.joined = true;
         self.lacks_topics &= begins.is_empty();
-        self.send(Arrival::Assigned { source: self.settings.source, partitions: assigned })?;
+        self.send(Arrival::Assigned { source: self.settings.source, partitions: assigned, order })?;
         if self.lacks_topics { Ok(()) } else { self.set_status(Status::Ready) }
+    }
+
+    /// All partitions of these topics, in the order that every replica has them in: by topic and number.
+    fn order(&mut self, topics: BTreeMap<String, i32>) -> Vec<PartitionId> {
+        let mut order = Vec::new();
+        for (topic, count) in &topics {
+            order.extend((0..*count).map(|number| self.partitions.intern(topic, number)));
+        }
+        self.topics = topics;
+        order
+    }
+
+    /// Looks at the topics anew when the client has seen that one of them has more partitions, or
+    /// less, than it had; the shares of quotas hang on their number.
+    pub(super) fn look_at_topics(&mut self, statistics: &Statistics) -> Result<(), Gone> {
+        let has_changed = |(topic, count): (&String, &i32)| {
+            statistics.partitions_of(topic).is_some_and(|seen| seen > 0 && seen != *count)
+        };
+        if !self.topics.iter().any(has_changed) {
+            return Ok(());
+        }
+        match offsets::topics(&self.consumer, &self.settings) {
+            Ok(topics) => {
+                let order = Some(self.order(topics));
+                let source = self.settings.source;
+                self.send(Arrival::Assigned { source, partitions: Vec::new(), order })
+            }
+            Err(error) => {
+                tracing::debug!(source = &*self.settings.name, %error, "the topics cannot be looked at");
+                Ok(())
+            }
+        }
     }
 
     /// Where a group begins is committed at once, so that a restart begins at the same place.
@@ -276,7 +314,7 @@ impl Source {
             tracing::error!(source = &*self.settings.name, partition = &*name, %error, "cannot go back: connecting anew");
             self.stalled = true;
         }
-        self.send(Arrival::Assigned { source, partitions: vec![(id, epoch, name)] })?;
+        self.send(Arrival::Assigned { source, partitions: vec![(id, epoch, name)], order: None })?;
         Ok(start == offset)
     }
 

@@ -5,7 +5,7 @@
 //! polls. What the group does is in `rebalance`, what is committed in `commit`. The thread ends by
 //! [`Command::Stop`], by an error that librdkafka calls fatal, or when the driver is gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,8 @@ pub(super) struct Source {
     pub(super) assigning: VecDeque<Assigning>,
     pub(super) revoking: VecDeque<Revoking>,
     pub(super) beginning: Option<Beginning>,
+    /// The topics that are read, with the number of their partitions, as last looked at.
+    pub(super) topics: BTreeMap<String, i32>,
     pub(super) quiet: Quiet,
     pub(super) commits: super::commit::Commits,
     inbox: Inbox,
@@ -106,6 +108,7 @@ pub(super) fn run(start: Start) -> Result<(), String> {
         assigning: VecDeque::new(),
         revoking: VecDeque::new(),
         beginning: None,
+        topics: BTreeMap::new(),
         quiet: Quiet::default(),
         commits: super::commit::Commits::new(now),
         inbox,
@@ -362,6 +365,7 @@ impl Source {
             self.sign_of_life()?;
         }
         self.watch_for_stalls(statistics);
+        self.look_at_topics(statistics)?;
         if self.lag_told.elapsed() < LAG_EVERY || !self.is_ready() {
             return Ok(());
         }

@@ -7,6 +7,7 @@
 //! intake    how much is asked for, and when it stops      pull     a pull's words (pure)
 //! acks      confirms acks, tells progress                 record   message → record (pure)
 //! letters   the dead-letter stream                        table    the KV bucket beside it
+//! buckets   KV buckets of shares
 //! rescue    messages whose headers the client cannot read
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! [`crate::core::ledger`] keeps order over restarts, takeovers and broken connections.
 
 mod acks;
+mod buckets;
 mod intake;
 mod letters;
 mod link;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::buckets::Shelves;
 use self::letters::Writer;
 use self::link::Link;
 use self::settings::{MAX_HELD, Settings};
@@ -83,7 +86,8 @@ impl Broker for Nats {
         let stream = self.settings.dead_letter.clone();
         let addresses = self.settings.addresses();
         let letters = Writer::new(link.clone(), stream.clone(), addresses.clone());
-        let table = Bucket::new(link.clone(), stream, addresses);
+        let table = Bucket::new(link.clone(), stream.clone(), addresses.clone());
+        let shelves = Shelves::new(link.clone(), addresses, self.settings.create, stream);
         let held = limits.held_records.clamp(1, MAX_HELD);
         let limits = SourceLimits { held_records: held, ..limits };
         let source = Source { id: self.id, settings: self.settings, limits, inbox, link };
@@ -96,6 +100,7 @@ impl Broker for Nats {
             commands,
             letters: Arc::new(letters),
             table: Arc::new(table),
+            buckets: Some(Arc::new(shelves)),
             ended: Box::pin(async move {
                 ended.await.unwrap_or_else(|_| Err("the source's task has panicked".to_owned()))
             }),

@@ -112,6 +112,7 @@ impl Loop {
         self.outbox.push_back(Arrival::Assigned {
             source: self.source.id,
             partitions: vec![(PARTITION, self.epoch, name)],
+            order: None,
         });
     }
 

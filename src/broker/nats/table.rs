@@ -106,7 +106,7 @@ impl Table for Bucket {
 /// A row's key as a bucket takes it: letters, digits, `-`, `_` and `/` as they are, every other byte
 /// as `=` and two hex digits. A key without bytes is `=`. A period is escaped too, because a key
 /// may not begin or end with one.
-fn encode(key: &str) -> String {
+pub fn encode(key: &str) -> String {
     if key.is_empty() {
         return "=".to_owned();
     }

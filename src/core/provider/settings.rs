@@ -143,6 +143,10 @@ impl<'a> QuotaTable<'a> {
     /// Ends the reading: other keys are unknown.
     pub(super) fn finish(self) {
         if let Some(section) = self.section {
+            // How replicas share the quota is read elsewhere, the same for every provider.
+            for key in crate::core::share::settings::KEYS {
+                section.node(key);
+            }
             section.finish();
         }
     }

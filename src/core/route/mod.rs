@@ -15,10 +15,11 @@ mod plan;
 mod rule;
 mod text;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decode::{KeyFormat, Payload};
-use super::model::{AccountId, RouteId, SourceId};
+use super::model::{AccountId, Path, RouteId, SourceId};
 use super::provider::Provider;
 use super::schedule::RoutePolicy;
 use super::schedule::backoff::Retry;
@@ -106,12 +107,30 @@ impl Rules {
     /// The first source, by name, whose events may go out through that account: the one whose table
     /// keeps the account's counts. `None` when no route sends through it.
     pub fn first_source_of(&self, account: AccountId) -> Option<SourceId> {
-        let feeding = self
-            .rules
-            .iter()
-            .filter(|rule| rule.send.as_ref().is_some_and(|send| send.account.id == account));
-        let first = self.sources.iter().map(|source| source.id).min();
-        feeding.filter_map(|rule| rule.scope.source.or(first)).min()
+        self.sources_of(account).into_iter().min()
+    }
+
+    /// The sources, by name, whose events may go out through that account.
+    pub fn sources_of(&self, account: AccountId) -> BTreeSet<SourceId> {
+        let all = || self.sources.iter().map(|source| source.id);
+        let of = |rule: &Rule| rule.scope.source.map_or_else(|| all().collect(), |only| vec![only]);
+        self.sending(account).flat_map(|(rule, _)| of(rule)).collect()
+    }
+
+    /// The endpoints of that account that routes send to.
+    pub fn paths_of(&self, account: AccountId) -> BTreeSet<Path> {
+        self.sending(account).map(|(_, send)| send.target.path()).collect()
+    }
+
+    /// Whether every room that this account sends to is named by its record's key: then one partition,
+    /// and with it one process, sends to it.
+    pub fn rooms_are_keys(&self, account: AccountId) -> bool {
+        self.sending(account).all(|(_, send)| send.target.is_key())
+    }
+
+    fn sending(&self, account: AccountId) -> impl Iterator<Item = (&Rule, &rule::Send)> {
+        let sends = self.rules.iter().filter_map(|rule| Some((rule, rule.send.as_ref()?)));
+        sends.filter(move |(_, send)| send.account.id == account)
     }
 
     /// The routes in their order, with their ids.

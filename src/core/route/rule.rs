@@ -328,6 +328,14 @@ impl Target {
         })
     }
 
+    /// Whether the record's key is the room, or there is none.
+    pub fn is_key(&self) -> bool {
+        match self {
+            Self::Rooms(rooms) | Self::Users { rooms, .. } => rooms.as_ref().is_none_or(Filter::is_key),
+            Self::All => true,
+        }
+    }
+
     /// Whether a filter in it looks at `$headers`.
     pub fn uses_headers(&self) -> bool {
         match self {

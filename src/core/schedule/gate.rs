@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_ban_met_elsewhere_ends_with_a_probe_of_our_own() {
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(None);
         gate.banned_elsewhere(Duration::from_secs(10), "elsewhere", at(0), 0);
         assert!(!gate.accepted(CALL), "a call sent before the ban says nothing about it");
         assert_eq!(gate.pass(at(9_999)), Pass::Shut);

@@ -43,6 +43,7 @@ use self::gate::Gate;
 use self::lane::Lanes;
 use self::login::Login;
 use self::pick::Turn;
+pub use self::quota::LATE;
 use self::quota::Quota;
 use self::shares::Shared;
 use self::status::{Fate, GateState, PathSnapshot, Snapshot};

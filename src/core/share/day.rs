@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::schedule::quota::LATE;
 use crate::core::time::Wall;
+
+pub use crate::core::schedule::LATE;
 
 /// One holder's calls of one UTC day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -236,6 +236,11 @@ impl Book {
         self.next = now;
     }
 
+    #[cfg(test)]
+    pub(super) fn forget_told(&mut self) {
+        self.told = None;
+    }
+
     /// What is to be told, if that is something new.
     pub fn poll_told(&mut self, now: Mono) -> Option<Told> {
         if now >= self.until {

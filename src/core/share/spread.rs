@@ -30,6 +30,8 @@ pub struct Spread {
     earlier: Vec<(Vec<Unit>, Mono)>,
     held: BTreeSet<Unit>,
     growth: Growth,
+    /// Whether the next growth follows a doubt.
+    is_doubtful: bool,
     /// Whether anything was ever ours.
     had_some: bool,
     told: Option<Share>,
@@ -44,16 +46,17 @@ impl Spread {
             earlier: Vec::new(),
             held: BTreeSet::new(),
             growth: Growth::Handed,
+            is_doubtful: false,
             had_some: false,
             told: None,
         }
     }
 
-    /// Sources with one active reader each. Whoever reads next begins when the one before has given
-    /// it up after its last answer, or has been silent for longer than any call.
-    pub fn readers(quotas: Quotas, sources: impl IntoIterator<Item = Unit>) -> Self {
+    /// Sources with one active reader each, and who may have had what the next reader gains: the one
+    /// before has given it up after its last answer, or has been silent for longer than its calls last.
+    pub fn readers(quotas: Quotas, sources: impl IntoIterator<Item = Unit>, growth: Growth) -> Self {
         let order = sources.into_iter().collect();
-        Self { order, growth: Growth::Fresh, ..Self::partitions(quotas) }
+        Self { order, growth, ..Self::partitions(quotas) }
     }
 
     /// All units there are, in the order that every replica has them in.
@@ -79,6 +82,12 @@ impl Spread {
         }
     }
 
+    /// It is not known any more whether a unit is ours: another may have it by now, and may have a
+    /// call away when it is ours again.
+    pub fn handle_doubt(&mut self, unit: Unit) {
+        self.is_doubtful |= self.held.remove(&unit);
+    }
+
     /// What the scheduler is to be told, if that is something new. Asked for after every change, and
     /// now and then.
     pub fn poll_grant(&mut self, now: Mono) -> Option<Grant> {
@@ -90,7 +99,12 @@ impl Spread {
         // Who is given everything with the first assignment follows replicas that have left, after
         // their last answers, or that are dead: the group waits for those who live.
         let is_all = !self.order.is_empty() && self.order.iter().all(|unit| self.held.contains(unit));
-        let growth = if is_all && !self.had_some { Growth::Fresh } else { self.growth };
+        let growth = match self.growth {
+            _ if self.is_doubtful => Growth::Handed,
+            _ if is_all && !self.had_some => Growth::Fresh,
+            growth => growth,
+        };
+        self.is_doubtful &= self.held.is_empty();
         self.had_some |= !self.held.is_empty();
         self.told = Some(share);
         Some(Grant::lasting(share, growth))

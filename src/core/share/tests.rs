@@ -6,11 +6,11 @@
 mod process;
 mod world;
 
-use self::process::{SECOND, Source, quotas};
-use self::world::{Kind, MAX_REPLICAS, QUOTA, World};
-use super::settings;
+use self::process::{SECOND, quotas};
+use self::world::{Kind, MAX_REPLICAS, QUOTA, World, limits};
+use super::lease::{Book, LEASE, MARGIN, Step, Written};
 use super::spread::{SETTLE, Spread, Unit};
-use super::{Grant, Growth};
+use super::{Growth, Quotas, Share};
 use crate::core::model::Path;
 use crate::core::time::Mono;
 
@@ -108,4 +108,191 @@ fn p4_leases_add_up_whatever_the_store_does() {
 #[test]
 fn p4_fixed_parts_add_up() {
     play(Kind::Static, |world| trouble(world, MAX_REPLICAS as usize));
+}
+
+fn at(ms: u64) -> Mono {
+    Mono(ms * 1_000_000)
+}
+
+fn units(of: std::ops::Range<u32>) -> Vec<Unit> {
+    of.map(Unit).collect()
+}
+
+fn spread(order: u32, held: std::ops::Range<u32>) -> Share {
+    let mut spread = Spread::partitions(quotas());
+    spread.handle_order(units(0..order), at(0));
+    spread.handle_held(units(held));
+    spread.poll_grant(at(0)).expect("something new").share
+}
+
+#[test]
+fn every_slot_has_one_holder_however_partitions_lie() {
+    for partitions in 1..30 {
+        for cut in 0..=partitions {
+            let (one, other) = (spread(partitions, 0..cut), spread(partitions, cut..partitions));
+            assert_eq!(one.calls(Path::Room) + other.calls(Path::Room), QUOTA[0], "{cut} of {partitions}");
+            assert_eq!(one.minute(Path::Broadcast) + other.minute(Path::Broadcast), QUOTA[3]);
+        }
+    }
+    let of_users = |held| spread(8, held).calls(Path::Users);
+    assert_eq!((of_users(0..1), of_users(1..8)), (1, 0), "one slot belongs to partition 0");
+    assert_eq!(spread(0, 0..0), quotas().none());
+}
+
+#[test]
+fn the_first_assignment_of_everything_waits_for_nobody_who_lives() {
+    let mut alone = Spread::partitions(quotas());
+    alone.handle_order(units(0..4), at(0));
+    alone.handle_held(units(0..4));
+    assert_eq!(alone.poll_grant(at(0)).map(|grant| grant.growth), Some(Growth::Fresh));
+    assert_eq!(alone.poll_grant(at(1)), None, "nothing new");
+    alone.handle_gone(units(0..4));
+    assert_eq!(alone.poll_grant(at(2)).map(|grant| grant.share), Some(quotas().none()));
+    alone.handle_held(units(0..4));
+    assert_eq!(alone.poll_grant(at(3)).map(|grant| grant.growth), Some(Growth::Handed));
+
+    let mut second = Spread::partitions(quotas());
+    second.handle_order(units(0..4), at(0));
+    second.handle_held(units(2..4));
+    assert_eq!(second.poll_grant(at(0)).map(|grant| grant.growth), Some(Growth::Handed));
+}
+
+#[test]
+fn a_changed_number_of_partitions_binds_beside_the_old_one() {
+    let mut one = Spread::partitions(quotas());
+    one.handle_order(units(0..2), at(0));
+    one.handle_held(units(0..1));
+    assert_eq!(one.poll_grant(at(0)).map(|grant| grant.share.calls(Path::Room)), Some(6));
+    one.handle_order(units(0..4), at(0));
+    one.handle_held(units(3..4));
+    let both = one.poll_grant(at(0)).map(|grant| grant.share.calls(Path::Room));
+    assert_eq!(both, Some(3), "slots 0 to 5 by the old count, 0 to 2 and 9 to 11 by the new one");
+    let later = one.poll_grant(at(0) + SETTLE).map(|grant| grant.share.calls(Path::Room));
+    assert_eq!(later, Some(6));
+}
+
+#[test]
+fn a_reader_in_doubt_has_nothing_and_waits_for_another_when_it_is_sure_again() {
+    let mut reader = Spread::readers(quotas(), units(0..1), Growth::Fresh);
+    reader.handle_held(units(0..1));
+    let grant = reader.poll_grant(at(0)).unwrap();
+    assert_eq!((grant.share, grant.growth), (quotas().whole(), Growth::Fresh));
+    reader.handle_doubt(Unit(0));
+    assert_eq!(reader.poll_grant(at(1)).map(|grant| grant.share), Some(quotas().none()));
+    reader.handle_held(units(0..1));
+    assert_eq!(reader.poll_grant(at(2)).map(|grant| grant.growth), Some(Growth::Handed));
+    reader.handle_gone(units(0..1));
+    reader.poll_grant(at(3));
+    reader.handle_held(units(0..1));
+    assert_eq!(reader.poll_grant(at(4)).map(|grant| grant.growth), Some(Growth::Fresh));
+}
+
+#[test]
+fn a_rooms_pace_is_whole_where_the_key_is_the_room_and_never_below_one() {
+    let whole = Quotas::new(&limits(), false);
+    assert_eq!((whole.none().room(), whole.fixed(3).room()), (20, 20));
+    assert_eq!((quotas().fixed(3).room(), quotas().fixed(50).room()), (6, 1));
+}
+
+/// Two replicas and a store that always answers at once.
+struct Pair {
+    books: Vec<Book>,
+    row: Option<(u64, Vec<u8>)>,
+    now: Mono,
+}
+
+impl Pair {
+    fn new(replicas: usize, max: u32) -> Self {
+        let book = |n| Book::new(format!("{n}"), quotas(), max, world::TIMEOUT, at(0));
+        Self { books: (0..replicas).map(book).collect(), row: None, now: at(0) }
+    }
+
+    /// So many milliseconds pass.
+    fn pass(&mut self, ms: u64) {
+        let end = self.now + std::time::Duration::from_millis(ms);
+        while self.now < end {
+            self.now = self.now + std::time::Duration::from_millis(20);
+            for book in &mut self.books {
+                match book.poll(self.now) {
+                    Step::Read => {
+                        let row = self.row.as_ref().map(|(revision, bytes)| (*revision, bytes.as_slice()));
+                        book.handle_read(Ok(row), self.now);
+                    }
+                    Step::Write { expected, bytes } => {
+                        let is_first = expected == self.row.as_ref().map_or(0, |(revision, _)| *revision);
+                        let written = if is_first { Written::Done(expected + 1) } else { Written::Outrun };
+                        self.row = if is_first { Some((expected + 1, bytes)) } else { self.row.take() };
+                        book.handle_written(Ok(written), self.now);
+                    }
+                    Step::Wait(_) | Step::Left => {}
+                }
+            }
+        }
+    }
+
+    fn told(&mut self, n: usize) -> super::lease::Told {
+        let mut fresh = self.books[n].clone();
+        fresh.forget_told();
+        fresh.poll_told(self.now).expect("what was forgotten is told again")
+    }
+
+    fn calls(&mut self, n: usize) -> u32 {
+        self.told(n).grant.share.calls(Path::Room)
+    }
+}
+
+#[test]
+fn more_replicas_than_may_be_get_nothing_and_say_so() {
+    let mut pair = Pair::new(3, 2);
+    pair.pass(3_000);
+    assert_eq!([pair.calls(0), pair.calls(1), pair.calls(2)], [6, 6, 0]);
+    let told = pair.told(2);
+    assert!(told.grant.share.is_none() && told.standing.why.contains("max_replicas"), "{told:?}");
+    pair.books.remove(0);
+    pair.pass(9_000);
+    assert_eq!([pair.calls(0), pair.calls(1)], [6, 6], "the third takes the dead one's place");
+}
+
+#[test]
+fn what_is_too_little_for_all_goes_round() {
+    let mut pair = Pair::new(3, 3);
+    pair.pass(2_000);
+    let mut turns = [0; 3];
+    for _ in 0..12 {
+        pair.pass(10_000);
+        let slots: Vec<u32> = (0..3).map(|n| pair.told(n).grant.share.calls(Path::Users)).collect();
+        assert!(slots.iter().sum::<u32>() <= 1, "{slots:?}");
+        turns.iter_mut().zip(slots).for_each(|(turns, slots)| *turns += slots);
+    }
+    assert!(turns.iter().all(|turns| *turns >= 2), "{turns:?}");
+}
+
+#[test]
+fn a_lease_ends_for_its_holder_before_it_does_for_the_others() {
+    let mut pair = Pair::new(2, 2);
+    pair.pass(3_000);
+    let told = pair.told(1);
+    let (until, rest) = told.grant.lease.expect("a lease");
+    assert!(until <= pair.now + LEASE && rest.calls(Path::Room) == 0, "{told:?}");
+    // The second one does nothing from now on.
+    let mut one = Pair { books: vec![pair.books[0].clone()], row: pair.row.take(), now: pair.now };
+    while one.calls(0) == 6 {
+        one.pass(20);
+    }
+    assert!(one.now >= until + MARGIN, "taken at {:?}, good until {until:?}", one.now);
+}
+
+#[test]
+fn a_ban_is_heard_once_for_what_is_left_of_it() {
+    let mut pair = Pair::new(2, 2);
+    pair.pass(3_000);
+    pair.books[1].poll_told(pair.now);
+    let now = pair.now;
+    pair.books[0].handle_ban(Path::Room, std::time::Duration::from_secs(2), now);
+    pair.pass(600);
+    let bans = pair.books[1].poll_told(pair.now).map(|told| told.bans).unwrap_or_default();
+    assert!(matches!(bans[..], [(Path::Room, left)] if left.as_millis() > 1_900), "{bans:?}");
+    pair.pass(10_000);
+    let late = pair.books[1].poll_told(pair.now).map(|told| told.bans).unwrap_or_default();
+    assert!(late.iter().all(|(_, left)| left.as_millis() < 1_000), "{late:?}");
 }

@@ -249,6 +249,8 @@ pub(super) struct Options {
     pub(super) timeout: Duration,
     pub(super) rows: Vec<(String, Bytes)>,
     pub(super) refuse_letters: u32,
+    pub(super) sharing: Sharing,
+    pub(super) leases: Leases,
 }
 
 impl Default for Options {
@@ -261,6 +263,8 @@ impl Default for Options {
             timeout: Duration::from_secs(3),
             rows: Vec::new(),
             refuse_letters: 0,
+            sharing: Sharing::Whole,
+            leases: Leases::default(),
         }
     }
 }
@@ -302,6 +306,7 @@ pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
         commands: commands_in,
         letters: shelf.clone(),
         table: shelf.clone(),
+        buckets: None,
         ended: Box::pin(async { ended_out.await.unwrap_or(Ok(())) }),
     };
     let client = crate::http::Client::new(provider.base_urls(), provider.timeout).unwrap();
@@ -309,7 +314,13 @@ pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
         clock,
         scheduler: Scheduler::new(settings, clock.now()),
         planner: Box::new(plan),
-        accounts: vec![AccountParts { provider, client: Arc::new(client), counted_by: Some(SOURCE) }],
+        accounts: vec![AccountParts {
+            quotas: Quotas::new(&provider.limits, true),
+            sharing: options.sharing,
+            provider,
+            client: Arc::new(client),
+            counted_by: Some(SOURCE),
+        }],
         sources: vec![started],
         inbox: arrivals,
         names: Arc::new(Names {
@@ -318,10 +329,11 @@ pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
             routes: vec!["all".into()],
         }),
         drain_timeout: options.drain,
+        leases: options.leases,
     });
     let running = tokio::spawn(driver.run());
     let partitions = vec![(PARTITION, EPOCH, Arc::from("events/0"))];
-    inbox.send(Arrival::Assigned { source: SOURCE, partitions }).await.unwrap();
+    inbox.send(Arrival::Assigned { source: SOURCE, partitions, order: None }).await.unwrap();
     World { handle, running, inbox, commands, ended: Some(ended), shelf, log }
 }
 

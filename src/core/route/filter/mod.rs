@@ -138,6 +138,11 @@ impl Filter {
         self.uses_key
     }
 
+    /// Whether it gives the record's key as it is.
+    pub fn is_key(&self) -> bool {
+        self.text.trim() == "$key"
+    }
+
     /// Whether it looks at `$headers`.
     pub fn uses_headers(&self) -> bool {
         self.uses_headers

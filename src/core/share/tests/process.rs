@@ -228,8 +228,7 @@ impl Process {
                 self.recount = None;
                 self.others.insert(day, others);
                 let calls = others + self.own_calls.get(&day).copied().unwrap_or(0);
-                let now = crate::core::time::Now { mono: at, wall };
-                self.quotas[1].restore(day, calls, last, now);
+                self.quotas[1].restore(day, calls, last);
             }
         } else if self.quotas[1].day.as_mut().expect("it has one").begin_recount(at) {
             let read = now + rng.u64(1..200) * MS;

@@ -76,7 +76,11 @@ pub struct World {
     late_writes: Vec<(Time, u64, Vec<u8>)>,
     cut_off: BTreeSet<u32>,
     pub store_is_down: bool,
-    /// No request gets lost any more.
+    /// One in so many requests to the store gets lost.
+    loss: u8,
+    /// Calls take nearly their time limit, and are counted at its end.
+    is_slow: bool,
+    /// No request gets lost any more, and calls are quick.
     pub is_calm: bool,
     // The group.
     partitions: usize,
@@ -106,6 +110,8 @@ impl World {
             late_writes: Vec::new(),
             cut_off: BTreeSet::new(),
             store_is_down: false,
+            loss: if rng.bool() { 25 } else { 4 },
+            is_slow: rng.bool(),
             is_calm: false,
             partitions: rng.usize(1..9),
             owners: BTreeMap::new(),
@@ -286,7 +292,7 @@ impl World {
     /// The store does what a process asks, or seems not to.
     fn serve(&mut self, id: u32, step: Step) -> Option<Asking> {
         let is_off = self.store_is_down || self.cut_off.contains(&id);
-        let lost = is_off || (!self.is_calm && self.rng.u8(0..25) == 0);
+        let lost = is_off || (!self.is_calm && self.rng.u8(0..self.loss) == 0);
         let no_answer = self.now + u64::try_from(ANSWER.as_nanos()).expect("seconds");
         let answered = self.now + self.rng.u64(1..60) * MS;
         Some(match step {
@@ -303,8 +309,11 @@ impl World {
             }
             Step::Write { expected, bytes } if lost => {
                 // It may still come to be, in time or long after.
-                if !is_off && self.rng.bool() {
-                    self.late_writes.push((self.now + self.rng.u64(1..9_000) * MS, expected, bytes));
+                match self.rng.u8(0..4) {
+                    _ if is_off => {}
+                    0 | 1 => drop(self.write(expected, bytes)),
+                    2 => self.late_writes.push((self.now + self.rng.u64(1..9_000) * MS, expected, bytes)),
+                    _ => {}
                 }
                 Asking { answered: no_answer, answer: Answer::Written(Err("no answer".to_owned())) }
             }
@@ -343,12 +352,12 @@ impl World {
         for path in PATHS {
             while let Some(messages) = process.try_call(path, now, wall, &mut self.rng) {
                 let longest = u64::try_from(TIMEOUT.as_nanos()).expect("seconds");
-                let took = if self.rng.u8(0..6) == 0 {
-                    self.rng.u64(MS..=longest)
-                } else {
-                    self.rng.u64(MS..50 * MS)
+                let took = match self.rng.u8(0..6) {
+                    0 => self.rng.u64(MS..=longest),
+                    _ if self.is_slow && !self.is_calm => self.rng.u64(longest * 9 / 10..=longest),
+                    _ => self.rng.u64(MS..50 * MS),
                 };
-                let counted = now + self.rng.u64(0..=took);
+                let counted = if self.is_slow { now + took } else { now + self.rng.u64(0..=took) };
                 process.away.push(Call { path, messages, counted, answered: now + took });
                 self.counted.push((counted, path, messages));
             }
