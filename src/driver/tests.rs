@@ -11,9 +11,12 @@ use bytes::Bytes;
 use self::world::{EPOCH, Options, PARTITION, SOURCE, Treat, start};
 use super::*;
 use crate::broker::Status;
+use crate::core::model::AccountId;
 use crate::core::model::{Class, Path};
 use crate::core::provider::Acceptance;
-use crate::core::schedule::status::Fate;
+use crate::core::schedule::status::{Fate, GateCause, GateState};
+use crate::core::share::lease::Told;
+use crate::core::share::{Grant, Growth, Standing};
 
 #[tokio::test]
 async fn every_record_is_settled_and_rooms_keep_their_order_through_an_inbox_of_one() {
@@ -263,4 +266,80 @@ async fn ready_once_joined_and_live_until_a_source_ends_by_itself() {
     assert_eq!(world.running.await.unwrap(), Ended::TimedOut, "nothing is left to do");
     assert!(!world.handle.is_live());
     assert!(world.handle.report().await.is_none());
+}
+
+/// What the loop has of the room path's slots.
+async fn slots(world: &world::World) -> u32 {
+    world.handle.report().await.unwrap().snapshot.accounts[0][Path::Room as usize].share
+}
+
+#[tokio::test]
+async fn a_share_by_partitions_follows_what_is_assigned() {
+    const OTHER: PartitionId = PartitionId(PARTITION.0 + 1);
+    let sharing = Sharing::Partitions(SOURCE);
+    let options = Options { sharing, timeout: Duration::from_millis(200), ..Options::default() };
+    let mut world = start(|_| Treat::Answer(200), options).await;
+    world.send(1, "a", "first").await;
+    assert_eq!(slots(&world).await, 0, "how many partitions there are was not told");
+    let tell = |partitions, order: &[PartitionId]| Arrival::Assigned {
+        source: SOURCE,
+        partitions,
+        order: Some(order.to_vec()),
+    };
+    world.inbox.send(tell(Vec::new(), &[PARTITION, OTHER])).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(world.settled().await, 1);
+    assert!(
+        began.elapsed() >= Duration::from_millis(1_450),
+        "{:?}: another may have had it",
+        began.elapsed()
+    );
+    let report = world.handle.report().await.unwrap();
+    assert_eq!(report.snapshot.accounts[0][Path::Room as usize].share, 50_000, "half of the quota");
+    assert_eq!((report.shares[0].kind, &*report.shares[0].why), ("partitions", "1 of 2 partitions"));
+    world.inbox.send(Arrival::Lost { source: SOURCE, partitions: vec![(PARTITION, EPOCH)] }).await.unwrap();
+    while slots(&world).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.stop().await, Ended::Drained);
+}
+
+#[tokio::test]
+async fn leases_are_told_and_bans_go_both_ways() {
+    let (told, hears) = mpsc::unbounded_channel();
+    let (ban, mut bans) = mpsc::unbounded_channel();
+    let account = AccountId(0);
+    let options = Options {
+        sharing: Sharing::Leased { source: SOURCE, bucket: "b".to_owned(), max_replicas: 2 },
+        leases: Leases { told: Some(hears), bans: vec![(account, ban)] },
+        ..Options::default()
+    };
+    let mut world = start(|body| Treat::Answer(if body.ends_with("ban") { 429 } else { 200 }), options).await;
+    let quotas = Quotas::new(&world::Plain::new("http://here").limits, false);
+    let tell = |share, until, bans| Told {
+        grant: Grant { share, growth: Growth::Fresh, lease: Some((until, quotas.none())) },
+        standing: Standing { kind: "nats_kv", replicas: Some(2), why: String::new() },
+        bans,
+    };
+    let now = Clock::start().mono();
+    let long = now + Duration::from_secs(3_600);
+    told.send((account, tell(quotas.fixed(4), long, Vec::new()))).unwrap();
+    world.send(1, "a", "fine").await;
+    assert_eq!(world.settled().await, 1);
+    assert_eq!(slots(&world).await, 25_000);
+    world.send(2, "b", "ban").await;
+    let (path, wait) = bans.recv().await.unwrap();
+    assert_eq!((path, wait), (Path::Room, Duration::from_secs(7)));
+    let gate = |report: &Report, path: Path| report.snapshot.accounts[0][path as usize].gate.clone();
+    let elsewhere = vec![(Path::Users, Duration::from_secs(5))];
+    told.send((account, tell(quotas.fixed(4), now, elsewhere))).unwrap();
+    let report = loop {
+        let report = world.handle.report().await.unwrap();
+        if gate(&report, Path::Users) != GateState::Open && slots(&world).await == 0 {
+            break report;
+        }
+        tokio::task::yield_now().await;
+    };
+    let is_ban = |path| matches!(gate(&report, path), GateState::Closed { cause: GateCause::Ban, .. });
+    assert!(is_ban(Path::Users) && is_ban(Path::Room), "and the lease has ended");
 }

@@ -13,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
+use regex_lite::Regex;
 
 use super::context::GroupContext;
 use super::raw;
@@ -109,7 +110,9 @@ pub(super) fn topics(
         true => vec![None],
         false => named.iter().copied().map(Some).collect(),
     };
-    let patterns = settings.patterns();
+    // A regex that only librdkafka can read counts as fitting every topic.
+    let regexes = settings.topics.iter().filter(|topic| topic.starts_with('^'));
+    let patterns: Vec<Option<Regex>> = regexes.map(|regex| Regex::new(regex).ok()).collect();
     let is_read = |topic: &&MetadataTopic| {
         let name = topic.name();
         let fits = || patterns.iter().any(|pattern| pattern.as_ref().is_none_or(|p| p.is_match(name)));

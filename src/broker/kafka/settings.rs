@@ -181,13 +181,6 @@ impl Settings {
         self.topics.iter().any(|topic| topic.starts_with('^'))
     }
 
-    /// The topics that are regexes, compiled; `None` is one that only librdkafka can read: it counts as
-    /// fitting every topic.
-    pub(super) fn patterns(&self) -> Vec<Option<regex_lite::Regex>> {
-        let patterns = self.topics.iter().filter(|topic| topic.starts_with('^'));
-        patterns.map(|pattern| regex_lite::Regex::new(pattern).ok()).collect()
-    }
-
     /// Whether a topic is a dead-letter topic of some source, or stands beside one.
     pub(super) fn is_avoided(&self, topic: &str) -> bool {
         let stem = [".replay", ".state"].iter().find_map(|end| topic.strip_suffix(end)).unwrap_or(topic);

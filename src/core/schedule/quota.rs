@@ -5,12 +5,16 @@
 //! taken when the call leaves and given back one period after its *answer*: whatever the network
 //! does, two calls in one slot are counted more than a period apart.
 
+mod day;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::core::model::Path;
 use crate::core::share::{Growth, Share};
 use crate::core::time::{Mono, Wall};
+
+pub use self::day::{Day, LATE};
 
 /// Added to every period: the provider's clock may tick in other places than ours.
 const MARGIN: Duration = Duration::from_millis(5);
@@ -162,184 +166,6 @@ impl Slots {
     }
 }
 
-/// Calls of a UTC day. Each is written to the table before it is made, so a restart forgets none.
-///
-/// With a share, what all replicas may still call and what all have called stay within the limit
-/// together: `left` never passes the share, and it grows only by what the table leaves of the share
-/// once the slots' former holder has stopped. A replica that gains slots late in the day therefore
-/// gets what the whole account has not used, at most.
-#[derive(Debug)]
-pub struct Day {
-    limit: u32,
-    /// Of the limit, this process's part.
-    share: u32,
-    /// The part that `left` was counted from: what is gained since waits for the table.
-    basis: u32,
-    state: DayState,
-    /// Whether the table is to be read (again).
-    recount: Recount,
-    utc_day: i64,
-    /// Calls known of: those of others when the table was read, and our own.
-    calls: u32,
-    /// Calls that we may still make.
-    left: u32,
-    /// Of `calls`, calls so near the end of the day that the provider may count them for the next.
-    late: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DayState {
-    /// The table has not been read.
-    Unknown,
-    /// Nothing is on its way.
-    Idle,
-    /// A count is being written; `false`: its slot went to another meanwhile.
-    Writing(bool),
-    /// A count is written, and its call not yet made.
-    Granted(Wall),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Recount {
-    None,
-    /// The share has grown; whoever had it has stopped by then.
-    At(Mono),
-    /// The table is being read for a share of so many.
-    Reading(u32),
-}
-
-/// A call made this shortly before midnight counts for both days: time limits and clocks differ by less.
-pub const LATE: Duration = Duration::from_secs(60);
-/// A call that was granted and not made for so long is counted anew: its row says when it was made.
-const STALE: Duration = Duration::from_secs(5);
-
-impl Day {
-    /// At most `limit` calls a UTC day, none before the table was read.
-    pub fn new(limit: u32) -> Self {
-        Self {
-            limit,
-            share: limit,
-            basis: limit,
-            state: DayState::Unknown,
-            recount: Recount::None,
-            utc_day: i64::MIN,
-            calls: 0,
-            left: 0,
-            late: 0,
-        }
-    }
-
-    /// So many of the calls are ours: fewer at once, more when the table was read anew.
-    pub fn set_share(&mut self, slots: u32, recount_at: Mono) {
-        let slots = slots.min(self.limit);
-        if slots > self.share {
-            self.recount = Recount::At(recount_at);
-        }
-        if slots < self.share {
-            self.left = self.left.min(slots);
-            self.basis = self.basis.min(slots);
-            match &mut self.state {
-                DayState::Writing(ours) => *ours = false,
-                state @ DayState::Granted(_) => *state = DayState::Idle,
-                DayState::Unknown | DayState::Idle => {}
-            }
-            if let Recount::Reading(of) = &mut self.recount {
-                *of = (*of).min(slots);
-            }
-        }
-        self.share = slots;
-    }
-
-    /// Whether the table is to be read now; says so once.
-    pub fn begin_recount(&mut self, now: Mono) -> bool {
-        let begins = matches!(self.recount, Recount::At(at) if at <= now);
-        if begins {
-            self.recount = Recount::Reading(self.share);
-        }
-        begins
-    }
-
-    /// The table was read: `calls` were made on `utc_day`, the last one at `last`. True when it was
-    /// read because the share has grown.
-    pub fn restore(&mut self, utc_day: i64, calls: u32, last: Option<Wall>) -> bool {
-        if self.state == DayState::Unknown {
-            self.state = DayState::Idle;
-        }
-        let is_recount = matches!(self.recount, Recount::Reading(_));
-        if let Recount::Reading(share) = self.recount {
-            self.basis = self.basis.max(share.min(self.share));
-            self.recount = Recount::None;
-        }
-        if utc_day >= self.utc_day {
-            let is_same = utc_day == self.utc_day;
-            self.calls = if is_same { self.calls.max(calls) } else { calls };
-            self.utc_day = utc_day;
-            // How many of them were late is not known: all of them, to be sure.
-            self.late =
-                if last.is_some_and(|last| last.until_next_utc_day() <= LATE) { self.calls } else { 0 };
-            let left = self.basis.saturating_sub(self.calls);
-            self.left = if is_same { self.left.max(left) } else { left };
-        }
-        is_recount
-    }
-
-    /// Whether a call may be made now. One that was granted yesterday must be counted anew, and one
-    /// that has waited since must be written anew.
-    pub fn granted(&mut self, now: Wall) -> bool {
-        let DayState::Granted(at) = self.state else { return false };
-        if now.utc_day() > self.utc_day {
-            self.state = DayState::Idle;
-        } else if at + STALE < now {
-            self.state = DayState::Idle;
-            (self.calls, self.left) = (self.calls.saturating_sub(1), self.left.saturating_add(1));
-        }
-        self.state != DayState::Idle
-    }
-
-    /// Whether the day's calls are used up. A clock that goes back does not start an older day.
-    pub fn is_used_up(&self, now: Wall) -> bool {
-        let left =
-            if now.utc_day() > self.utc_day { self.basis.saturating_sub(self.late) } else { self.left };
-        !matches!(self.state, DayState::Granted(_)) && left == 0
-    }
-
-    /// Whether nothing may go out because nothing is ours.
-    pub fn is_shut(&self) -> bool {
-        self.share == 0
-    }
-
-    /// The count to write before the next call, if one may be written: the day and its calls.
-    pub fn ask(&mut self, now: Wall) -> Option<(i64, u32)> {
-        if self.state != DayState::Idle || self.is_used_up(now) {
-            return None;
-        }
-        if now.utc_day() > self.utc_day {
-            self.left = self.basis.saturating_sub(self.late);
-            (self.utc_day, self.calls, self.late) = (now.utc_day(), self.late, 0);
-        }
-        self.state = DayState::Writing(true);
-        self.calls += 1;
-        self.left -= 1;
-        self.late += u32::from(now.until_next_utc_day() <= LATE);
-        Some((self.utc_day, self.calls))
-    }
-
-    /// The count is written.
-    pub fn written(&mut self, now: Wall) {
-        match self.state {
-            DayState::Writing(true) => self.state = DayState::Granted(now),
-            DayState::Writing(false) => self.state = DayState::Idle,
-            DayState::Unknown | DayState::Idle | DayState::Granted(_) => {}
-        }
-    }
-
-    /// The call that was granted is made.
-    pub fn spend(&mut self) {
-        debug_assert!(matches!(self.state, DayState::Granted(_)), "a call of the day without its count");
-        self.state = DayState::Idle;
-    }
-}
-
 /// All quotas of one path.
 #[derive(Debug)]
 pub struct Quota {
@@ -476,37 +302,6 @@ mod tests {
         assert_eq!((slots.away(), slots.cooling()), (1, 0));
     }
 
-    const MIDNIGHT: Wall = Wall(86_400_000 * 5);
-
-    #[test]
-    fn a_call_of_the_day_waits_for_its_count() {
-        let mut day = Day::new(2);
-        assert_eq!(day.ask(MIDNIGHT), None, "the table was not read");
-        day.restore(5, 1, None);
-        assert_eq!(day.ask(MIDNIGHT), Some((5, 2)));
-        assert_eq!(day.ask(MIDNIGHT), None, "one count at a time");
-        assert!(!day.granted(MIDNIGHT));
-        day.written(MIDNIGHT);
-        assert!(day.granted(MIDNIGHT));
-        day.spend();
-        assert!(day.is_used_up(MIDNIGHT));
-        assert!(day.is_used_up(Wall(MIDNIGHT.0 - 1)), "a clock that goes back brings no new day");
-        assert_eq!(day.ask(MIDNIGHT + Duration::from_secs(86_400)), Some((6, 1)));
-    }
-
-    #[test]
-    fn a_call_just_before_midnight_counts_for_both_days() {
-        let mut day = Day::new(2);
-        day.restore(4, 0, None);
-        assert_eq!(day.ask(Wall(MIDNIGHT.0 - 30_000)), Some((4, 1)));
-        day.written(MIDNIGHT);
-        assert!(!day.granted(MIDNIGHT), "granted yesterday, not made: to be counted anew");
-        assert_eq!(day.ask(MIDNIGHT), Some((5, 2)));
-        day.written(MIDNIGHT);
-        day.spend();
-        assert!(day.is_used_up(MIDNIGHT));
-    }
-
     #[test]
     fn a_minute_without_calls_in_the_table_is_free_at_once() {
         let of = crate::core::provider::PathQuota {
@@ -523,5 +318,57 @@ mod tests {
         assert_eq!(quota.room_for(now), 0, "the clock that says how old they are may have jumped");
         quota.restore(0, 0, None);
         assert_eq!(quota.room_for(now), u32::MAX);
+    }
+
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    fn shared(slots: u32) -> Slots {
+        let mut of = Slots::new(10, SECOND, at(0));
+        of.set_share(slots, Growth::Fresh, TIMEOUT, at(0));
+        of
+    }
+
+    #[test]
+    fn a_share_shrinks_at_once_and_what_is_away_beyond_it_is_not_followed() {
+        let mut slots = shared(10);
+        slots.take(6);
+        slots.set_share(4, Growth::Handed, TIMEOUT, at(100));
+        assert_eq!((slots.free(at(100)), slots.share()), (0, 4));
+        slots.give_back(3, at(200));
+        assert_eq!(slots.free(at(1_205)), 1, "three are away still");
+        slots.give_back(3, at(1_300));
+        assert_eq!(slots.free(at(2_305)), 4);
+    }
+
+    #[test]
+    fn a_share_grows_when_its_former_holder_is_counted_no_longer() {
+        let mut slots = shared(0);
+        assert_eq!((slots.free(at(9)), slots.next_free(), slots.is_shut()), (0, None, true));
+        slots.set_share(3, Growth::Handed, TIMEOUT, at(0));
+        slots.set_share(8, Growth::Handed, TIMEOUT, at(1_000));
+        slots.set_share(5, Growth::Handed, TIMEOUT, at(1_500));
+        assert_eq!(slots.next_free(), Some(at(3_250)), "a period, the time limit and a quarter of a second");
+        assert_eq!((slots.free(at(3_249)), slots.free(at(3_250))), (0, 3));
+        assert_eq!((slots.free(at(4_249)), slots.free(at(4_250))), (3, 5), "not what was taken back");
+        slots.set_share(5, Growth::Handed, TIMEOUT, at(5_000));
+        assert_eq!(slots.free(at(5_000)), 5, "what is told again is no growth");
+        slots.set_share(99, Growth::Fresh, TIMEOUT, at(5_000));
+        assert_eq!((slots.free(at(6_249)), slots.free(at(6_250))), (5, 10), "never more than the quota");
+    }
+
+    #[test]
+    fn growth_that_is_taken_back_and_given_again_waits_again() {
+        let mut slots = shared(2);
+        slots.set_share(6, Growth::Handed, TIMEOUT, at(0));
+        slots.set_share(2, Growth::Handed, TIMEOUT, at(1_000));
+        slots.set_share(6, Growth::Handed, TIMEOUT, at(2_000));
+        assert_eq!((slots.free(at(5_249)), slots.free(at(5_250))), (2, 6));
+        slots.set_share(8, Growth::Handed, TIMEOUT, at(6_000));
+        slots.set_share(10, Growth::Fresh, TIMEOUT, at(6_000));
+        assert_eq!(
+            (slots.free(at(9_249)), slots.free(at(9_250))),
+            (6, 10),
+            "the longer wait counts for both"
+        );
     }
 }

@@ -173,6 +173,9 @@ impl Provider for Plain {
         let trouble = Trouble::default();
         let outcome = match answer {
             Ok(reply) if reply.status == 200 => Outcome::Accepted(Acceptance::Plain),
+            Ok(reply) if reply.status == 429 => {
+                Outcome::Throttled { scope: Throttle::Path(Duration::from_secs(7)), trouble }
+            }
             Ok(reply) if reply.status == 400 => Outcome::Refused { class: Class::Rejected, trouble },
             Ok(_) | Err(Fault::NotSent(_)) => Outcome::Failed(trouble),
             Err(Fault::Unknown(_)) => Outcome::Uncertain(trouble),

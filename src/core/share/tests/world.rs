@@ -16,7 +16,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// Replicas that may take part.
 pub const MAX_REPLICAS: u32 = 3;
 /// Calls and messages a second; broadcasts a second, a minute, a day.
-pub const QUOTA: [u32; 5] = [12, 25, 2, 7, 15];
+pub const QUOTA: [u32; 5] = [12, 40, 2, 7, 15];
 
 pub fn limits() -> Limits {
     let path = |calls_per_second, messages_per_second, calls_per_minute, calls_per_day| PathQuota {
