@@ -45,7 +45,7 @@ async fn every_record_is_settled_and_rooms_keep_their_order_through_an_inbox_of_
         assert!(last.insert(room.to_owned(), n).is_none_or(|before| before < n), "order of {room}");
     }
     let report = world.handle.report().await.unwrap();
-    let delivered = (Some(crate::core::model::AccountId(0)), Fate::Accepted(Acceptance::Plain));
+    let delivered = (Some(AccountId(0)), Fate::Accepted(Acceptance::Plain));
     assert_eq!(report.snapshot.fates[&delivered], 2_000);
     assert_eq!(report.accounts[0].outcomes[Path::Room as usize][0], 2_000);
     assert_eq!(report.accounts[0].durations[Path::Room as usize].count(), 2_000);
@@ -92,10 +92,7 @@ async fn a_letter_is_written_until_it_is_confirmed_and_only_then_the_record_sett
         .map(|letter| letter.headers.iter().find(|(name, _)| &**name == "roomcast-class").unwrap().1.clone())
         .collect();
     assert_eq!(classes, BTreeSet::from([Bytes::from("garbled"), Bytes::from("rejected")]));
-    assert_eq!(
-        report.snapshot.fates.get(&(Some(crate::core::model::AccountId(0)), Fate::Buried(Class::Garbled))),
-        Some(&1)
-    );
+    assert_eq!(report.snapshot.fates.get(&(Some(AccountId(0)), Fate::Buried(Class::Garbled))), Some(&1));
     assert_eq!(world.stop().await, Ended::Drained);
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
@@ -77,6 +77,13 @@ impl Bed {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("the broker did not make {name}");
+    }
+
+    /// Gives its topic more partitions.
+    pub async fn grow_topic(&self, partitions: usize) {
+        let more = NewPartitions::new(&self.topic, partitions);
+        let made = self.admin().create_partitions([&more], &AdminOptions::new()).await;
+        made.expect("the broker answers")[0].as_ref().expect("the topic is there");
     }
 
     pub fn admin(&self) -> AdminClient<DefaultClientContext> {
@@ -202,6 +209,8 @@ pub struct Running {
     /// Revocations that want an answer.
     pub revoking: Vec<(PartitionId, Epoch)>,
     pub lag: Option<u64>,
+    /// All partitions in their order, as last told.
+    pub order: Option<Vec<PartitionId>>,
     /// What was lost, ever.
     pub lost: Vec<(PartitionId, Epoch)>,
 }
@@ -220,6 +229,7 @@ impl Running {
             statuses: Vec::new(),
             revoking: Vec::new(),
             lag: None,
+            order: None,
             lost: Vec::new(),
         }
     }
@@ -277,7 +287,8 @@ impl Running {
                 assert_eq!(held.0, record.id.epoch, "the epoch of the assignment");
                 return Some(record);
             }
-            Arrival::Assigned { partitions, .. } => {
+            Arrival::Assigned { partitions, order, .. } => {
+                self.order = order.or(self.order.take());
                 for (id, epoch, name) in partitions {
                     let before = self.assigned.insert(id, (epoch, name.to_string()));
                     assert!(before.is_none_or(|(old, _)| old < epoch), "epochs rise");

@@ -103,3 +103,32 @@ async fn what_is_lost_is_told_at_once_and_comes_again_under_another_epoch() {
     source.stop().await;
     assert!(bed.committed(2).iter().all(|(offset, _)| *offset == rdkafka::Offset::Offset(5)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_member_knows_all_partitions_in_one_order_and_sees_them_grow() {
+    let bed = Bed::with_partitions("growth", 3).await;
+    let mut one = Running::start(bed.source());
+    one.until("the assignment", |source| source.assigned.len() == 3).await;
+    let mut two = Running::start(bed.source());
+    one.until("the revocation", |source| !source.revoking.is_empty()).await;
+    one.release();
+    tokio::join!(
+        one.silence(Duration::from_secs(2)),
+        two.until("its part", |source| !source.assigned.is_empty())
+    );
+    // Which of all partitions, by their place in the order, a member holds.
+    let places = |source: &Running| {
+        let order = source.order.clone().expect("it was told");
+        let place = |id| order.iter().position(|other| other == id).expect("it is in the order");
+        (order.len(), source.assigned.keys().map(place).collect::<BTreeSet<_>>())
+    };
+    let ((all, ours), (same, theirs)) = (places(&one), places(&two));
+    assert_eq!((all, same), (3, 3));
+    assert!(ours.is_disjoint(&theirs) && ours.union(&theirs).count() == 3, "{ours:?} {theirs:?}");
+    bed.grow_topic(5).await;
+    for source in [&mut one, &mut two] {
+        source.until("the new number", |source| source.order.as_ref().is_some_and(|o| o.len() == 5)).await;
+    }
+    two.stop().await;
+    one.stop().await;
+}

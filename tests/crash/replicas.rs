@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::bed::{CALLS_PER_SECOND, Counters, Providers, Topic};
+use super::bed::{self, CALLS_PER_SECOND, Counters, Feed, Providers, Topic};
 use super::judge::{self, Moment};
 use super::load::{Producer, Script};
 use super::seed;
@@ -148,4 +148,40 @@ fn p4_three_replicas_have_a_fixed_part_each() {
     let each = CALLS_PER_SECOND / 3;
     let used = play(name, seed, &kafka, &providers, &config, &topic, |_| each);
     assert!(used >= 75, "{used} % of the quota used in steady state");
+}
+
+/// The one active reader of a stream has the whole quota; who takes over waits until the one before is
+/// counted no longer, whether that one stopped or died.
+#[test]
+fn p4_a_standby_takes_over_within_the_quota() {
+    let seed = seed("a standby within the quota", 24);
+    let nats = Nats::start();
+    bed::create_stream(&nats);
+    let providers = Providers::start(1);
+    let counters = providers.counters();
+    let config = bed::nats_config(&nats, &providers);
+    let mut one = Daemon::start_ready(&config);
+    let feed = Feed::Nats { jetstream: nats.jetstream() };
+    let producer = Producer::start(feed, Script::new(1, 120, seed), &providers);
+    await_slots(&[&one], CALLS_PER_SECOND);
+    counters.await_more(MEANWHILE, CHANGE);
+    let mut two = Daemon::start_ready(&config);
+    counters.await_more(MEANWHILE, CHANGE);
+    assert_eq!((slots(&two, "yunxin"), slots(&two, "easemob")), (0, 0), "a standby has nothing");
+
+    assert_eq!(one.stop().code(), Some(0));
+    await_slots(&[&two], CALLS_PER_SECOND);
+    counters.await_more(MEANWHILE, CHANGE);
+    one.restart();
+    one.await_ready();
+    two.kill();
+    let end = Moment::now(&providers);
+    await_slots(&[&one], CALLS_PER_SECOND);
+    counters.await_more(MEANWHILE, CHANGE);
+
+    let events = producer.finish();
+    bed::await_acked(&nats, CHANGE);
+    let logs = judge::assert_promises(&events, &providers);
+    judge::assert_few("a standby within the quota", &judge::repeats(&logs, &[end]));
+    assert_eq!(one.stop().code(), Some(0));
 }

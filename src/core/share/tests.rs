@@ -88,6 +88,7 @@ fn p4_a_topic_that_grows_breaks_no_quota() {
         }
         world.run(20 * SECOND);
         world.grow();
+        world.run(25 * SECOND);
         trouble(world, 4);
         world.run(15 * SECOND);
         let alive: Vec<u32> = world.processes.keys().copied().collect();
@@ -261,6 +262,18 @@ fn more_replicas_than_may_be_get_nothing_and_say_so() {
     pair.books.remove(0);
     pair.pass(9_000);
     assert_eq!([pair.calls(0), pair.calls(1)], [6, 6], "the third takes the dead one's place");
+}
+
+#[test]
+fn who_follows_a_dead_replica_waits_for_its_last_calls() {
+    let mut pair = Pair::new(2, 1);
+    pair.pass(1_000);
+    assert_eq!(pair.told(0).grant.growth, Growth::Fresh, "the row was empty");
+    pair.books.remove(0);
+    while pair.calls(0) == 0 {
+        pair.pass(20);
+    }
+    assert_eq!(pair.told(0).grant.growth, Growth::Handed, "it may be cut off from the store alone");
 }
 
 #[test]

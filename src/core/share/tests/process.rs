@@ -29,7 +29,7 @@ pub struct Call {
 /// Where the share comes from.
 #[derive(Debug)]
 pub enum Source {
-    Spread(Spread),
+    Spread(Box<Spread>),
     Book(Box<Book>),
     Fixed,
 }
@@ -47,6 +47,9 @@ pub enum Answer {
     Written(Result<crate::core::share::lease::Written, String>),
 }
 
+/// A look at the table: when it is read, when its answer comes, and what it says.
+type Recount = (Time, Time, Option<(i64, u32, Option<Wall>)>);
+
 #[derive(Debug)]
 pub struct Process {
     pub id: u32,
@@ -59,8 +62,7 @@ pub struct Process {
     pub asking: Option<Asking>,
     /// When the count of the day that is being written is confirmed.
     counting: Option<Time>,
-    /// When the table is read for a recount, when its answer comes, and what it says.
-    recount: Option<(Time, Time, Option<(i64, u32, Option<Wall>)>)>,
+    recount: Option<Recount>,
     own_calls: BTreeMap<i64, u32>,
     others: BTreeMap<i64, u32>,
     pub broadcasts: u32,

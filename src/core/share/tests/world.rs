@@ -50,6 +50,9 @@ pub enum Kind {
 /// Calls of the day by day and process, with the time of the last.
 pub type Rows = BTreeMap<(i64, u32), (u32, Wall)>;
 
+/// A row with its revision, if there is one.
+type Stored = Option<(u64, Vec<u8>)>;
+
 /// What the group does next.
 #[derive(Debug)]
 enum Move {
@@ -71,8 +74,8 @@ pub struct World {
     provider_is_ahead_ms: i64,
     rows: Rows,
     // The store of shares.
-    row: Option<(u64, Vec<u8>)>,
-    old_rows: Vec<(Time, Option<(u64, Vec<u8>)>)>,
+    row: Stored,
+    old_rows: Vec<(Time, Stored)>,
     late_writes: Vec<(Time, u64, Vec<u8>)>,
     cut_off: BTreeSet<u32>,
     pub store_is_down: bool,
@@ -131,7 +134,7 @@ impl World {
         self.made += 1;
         let id = self.made;
         let source = match self.kind {
-            Kind::Partitions => Source::Spread(Spread::partitions(quotas())),
+            Kind::Partitions => Source::Spread(Box::new(Spread::partitions(quotas()))),
             Kind::Static => Source::Fixed,
             Kind::NatsKv => Source::Fixed,
         };
@@ -418,7 +421,7 @@ fn unit(place: usize) -> Unit {
     Unit(u32::try_from(place).expect("a few"))
 }
 
-fn leave_step(process: &mut Process, row: &Option<(u64, Vec<u8>)>) -> Option<Step> {
+fn leave_step(process: &mut Process, row: &Stored) -> Option<Step> {
     let book = process.book()?;
     let far = crate::core::time::Mono(u64::MAX / 2);
     book.leave(far);
