@@ -295,6 +295,7 @@ impl Driver {
     fn thaw(&mut self, now: Now) {
         warn!("the process was frozen: what waits may have been sent by others, and says so");
         self.scheduler.handle_frozen();
+        self.doubt_shares(now);
         self.doubtful_until = now.mono + DOUBT;
     }
 

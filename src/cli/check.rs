@@ -14,6 +14,7 @@ use crate::core::letter::Names;
 use crate::core::model::Path;
 use crate::core::provider::Provider;
 use crate::core::section::{Node, Place, Problem, Severity, Value};
+use crate::core::share::settings::Sharing;
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -123,7 +124,7 @@ pub fn text(summary: &Summary<'_>) -> String {
                 account.name.to_string(),
                 provider.name().to_owned(),
                 provider.base_urls().join(", "),
-                quotas(provider),
+                quotas(provider) + shared(account),
             ]
         })
         .collect();
@@ -165,6 +166,17 @@ pub fn text(summary: &Summary<'_>) -> String {
         output::columns(&sources),
         output::columns(&routes),
     )
+}
+
+/// How replicas share them.
+fn shared(account: &Account) -> &'static str {
+    match account.shares.sharing {
+        Sharing::Whole => "",
+        Sharing::Partitions(_) => ", shared by partitions",
+        Sharing::Readers(_) => ", whole for the one active reader",
+        Sharing::Leased { .. } => ", shared by leases",
+        Sharing::Fixed { .. } => ", a fixed share each",
+    }
 }
 
 /// An account's quotas in a few words.
@@ -248,6 +260,7 @@ pub fn json(summary: &Summary<'_>, denied: bool, trials: Option<&[live::Trial]>)
             "name": *account.name,
             "provider": account.provider.name(),
             "base_urls": account.provider.base_urls(),
+            "share": account.shares.sharing.word(),
         })
     });
     let sources = summary.sources.iter().map(|source| {

@@ -166,6 +166,18 @@ impl Driver {
         }
     }
 
+    /// After the process stood still: what it holds it may have lost, and learns of it soon. Until then
+    /// nothing is its own. (Leases have ended by themselves; a fixed part is nobody else's.)
+    pub(super) fn doubt_shares(&mut self, now: Now) {
+        for (account, id) in self.shares.accounts.iter_mut().zip(0..) {
+            if let (Some(spread), Some(none)) = (&mut account.spread, &account.first) {
+                spread.handle_frozen();
+                self.scheduler.handle_share(AccountId(id), none, now);
+            }
+        }
+        self.tell_shares(now);
+    }
+
     /// What is due with time: orders that bind no longer, readers that are cut off, counts of the day
     /// to be read anew.
     pub(super) fn tick_shares(&mut self, now: Now) {

@@ -277,6 +277,14 @@ async fn a_share_by_partitions_follows_what_is_assigned() {
     let options = Options { sharing, timeout: Duration::from_millis(200), ..Options::default() };
     let mut world = start(|_| Treat::Answer(200), options).await;
     world.send(1, "a", "first").await;
+    let waits = loop {
+        let room = world.handle.report().await.unwrap().snapshot.accounts[0][Path::Room as usize].clone();
+        if room.waiting.share + room.waiting.quota > 0 {
+            break room.waiting.share;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(waits, 1, "for its share, and it says so");
     assert_eq!(slots(&world).await, 0, "how many partitions there are was not told");
     let tell = |partitions, order: &[PartitionId]| Arrival::Assigned {
         source: SOURCE,

@@ -48,7 +48,15 @@ pub fn assert_promises(events: &[Event], providers: &Providers) -> [Vec<Entry>; 
     logs
 }
 
-/// The same, but that repeats say so: the other number is how many on Yunxin did not.
+/// Nothing lost, nothing out of order, one id for one message (P1 to P3).
+#[track_caller]
+pub fn assert_delivered(events: &[Event], providers: &Providers) {
+    for kind in BOTH {
+        oracle::judge(&load::owed(events, kind), &providers.of(kind).log(), &[].into()).assert_kept();
+    }
+}
+
+/// The same as [`assert_promises`], but that repeats say so: the other number is how many on Yunxin did not.
 #[track_caller]
 pub fn assert_all_but_marks(events: &[Event], providers: &Providers) -> ([Vec<Entry>; 2], usize) {
     let mut unmarked = 0;

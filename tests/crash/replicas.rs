@@ -12,6 +12,7 @@ use super::support::ask_until;
 use super::support::daemon::Daemon;
 use super::support::kafka::Kafka;
 use super::support::nats::Nats;
+use super::support::provider::Entry;
 
 const PARTITIONS: i32 = 6;
 /// A rebalance that waits for a dead member's session, a lease that runs out, on a busy machine.
@@ -20,6 +21,18 @@ const CHANGE: Duration = Duration::from_secs(60);
 const MEASURED: Duration = Duration::from_secs(5);
 /// Messages between two changes.
 const MEANWHILE: u64 = 200;
+
+/// Keys of `quota` for leases in a bucket.
+const LEASES: &str = "share = \"nats_kv\", share_source = \"store\", max_replicas = 4";
+
+/// The source on whose server the bucket is.
+fn store(nats: &Nats) -> String {
+    format!(
+        "[sources.store]\nkind = \"nats\"\nservers = [\"{}\"]\nstream = \"STORE\"\nsubjects = [\"store.*\"]\n\
+         durable = \"roomcast\"\nkey = {{ token = 1 }}\ndead_letter = \"STORE_DLQ\"\ncreate = true\n\n",
+        nats.url()
+    )
+}
 
 /// Slots that a daemon may use of the room path of one account.
 fn slots(daemon: &Daemon, account: &str) -> u32 {
@@ -123,15 +136,9 @@ fn p4_three_replicas_share_by_leases() {
     let name = "shares by leases";
     let seed = seed(name, 22);
     let (kafka, nats) = (Kafka::shared(), Nats::start());
-    let sharing = "share = \"nats_kv\", share_source = \"store\", max_replicas = 4";
-    let providers = Providers::start_shared(sharing);
+    let providers = Providers::start_shared(LEASES);
     let topic = Topic::create(&kafka, PARTITIONS);
-    let store = format!(
-        "[sources.store]\nkind = \"nats\"\nservers = [\"{}\"]\nstream = \"STORE\"\nsubjects = [\"store.*\"]\n\
-         durable = \"roomcast\"\n         key = {{ token = 1 }}\ndead_letter = \"STORE_DLQ\"\ncreate = true\n\n",
-        nats.url()
-    );
-    let config = store + &topic.config(&kafka, &providers);
+    let config = store(&nats) + &topic.config(&kafka, &providers);
     // Each has a floor of 5; of the 180 that are leased an equal part.
     let used = play(name, seed, &kafka, &providers, &config, &topic, |daemons| 5 + 180 / daemons);
     assert!(used >= 75, "{used} % of the quota used in steady state");
@@ -184,4 +191,49 @@ fn p4_a_standby_takes_over_within_the_quota() {
     let logs = judge::assert_promises(&events, &providers);
     judge::assert_few("a standby within the quota", &judge::repeats(&logs, &[end]));
     assert_eq!(one.stop().code(), Some(0));
+}
+
+/// A ban that one replica meets closes the gates of all that share the bucket, and each opens its own
+/// with one probe.
+#[test]
+fn p4_a_ban_that_one_replica_meets_holds_the_others_back() {
+    let name = "a ban among replicas";
+    let seed = seed(name, 25);
+    let (kafka, nats) = (Kafka::shared(), Nats::start());
+    let providers = Providers::start_shared(LEASES);
+    let counters = providers.counters();
+    let topic = Topic::create(&kafka, PARTITIONS);
+    let config = store(&nats) + &topic.config(&kafka, &providers);
+    let (mut one, mut two) = (Daemon::start_ready(&config), Daemon::start_ready(&config));
+    let script = Script::new(usize::try_from(PARTITIONS).expect("six"), 20, seed);
+    let producer = Producer::start(topic.feed(&kafka), script, &providers);
+    await_slots(&[&one, &two], 5 + 180 / 2);
+    counters.await_more(MEANWHILE, CHANGE);
+
+    // One call, of one of them, is told that the account is banned.
+    providers.yunxin.set_faults(&serde_json::json!({
+        "effect": { "answer": { "code": 416 } }, "paths": ["room"], "count": 1
+    }));
+    let banned = |daemon: &Daemon| {
+        let labels = "account=\"yunxin\",path=\"room\",cause=\"ban\"";
+        daemon.metric("roomcast_gate_closed", labels) == Some(1.0)
+    };
+    ask_until("both gates to close", Duration::from_secs(5), || (banned(&one) && banned(&two)).then_some(()));
+    ask_until("both gates to open", CHANGE, || (!banned(&one) && !banned(&two)).then_some(()));
+    counters.await_more(MEANWHILE, CHANGE);
+
+    let events = producer.finish();
+    topic.await_finished(&kafka, CHANGE);
+    let entries = providers.yunxin.log();
+    let refused: Vec<u64> = entries.iter().filter(|entry| !entry.accepted).map(|entry| entry.at_ns).collect();
+    assert_eq!(refused.len(), 1, "calls that were refused");
+    // What was away already landed; the other replica heard of it within a second.
+    let seconds = |from: f64, to: f64| {
+        let since =
+            |entry: &Entry| Duration::from_nanos(entry.at_ns.saturating_sub(refused[0])).as_secs_f64();
+        entries.iter().filter(|entry| entry.accepted && (from..to).contains(&since(entry))).count()
+    };
+    assert_eq!(seconds(2.5, 9.9), 0, "calls during the ban of ten seconds");
+    judge::assert_delivered(&events, &providers);
+    assert_eq!((one.stop().code(), two.stop().code()), (Some(0), Some(0)));
 }

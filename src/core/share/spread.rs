@@ -88,6 +88,13 @@ impl Spread {
         self.is_doubtful |= self.held.remove(&unit);
     }
 
+    /// The process stood still: others may have had what it holds, and may have it still. What is told
+    /// next is told as if it came from them.
+    pub fn handle_frozen(&mut self) {
+        self.told = None;
+        self.is_doubtful = true;
+    }
+
     /// What the scheduler is to be told, if that is something new. Asked for after every change, and
     /// now and then.
     pub fn poll_grant(&mut self, now: Mono) -> Option<Grant> {

@@ -199,6 +199,18 @@ fn a_reader_in_doubt_has_nothing_and_waits_for_another_when_it_is_sure_again() {
 }
 
 #[test]
+fn what_a_frozen_process_held_comes_to_it_as_if_from_another() {
+    let mut spread = Spread::partitions(quotas());
+    spread.handle_order(units(0..2), at(0));
+    spread.handle_held(units(0..2));
+    let before = spread.poll_grant(at(0)).unwrap();
+    spread.handle_frozen();
+    let after = spread.poll_grant(at(9_000)).unwrap();
+    assert_eq!((after.share, after.growth), (before.share, Growth::Handed));
+    assert_eq!(spread.poll_grant(at(9_001)), None);
+}
+
+#[test]
 fn a_rooms_pace_is_whole_where_the_key_is_the_room_and_never_below_one() {
     let whole = Quotas::new(&limits(), false);
     assert_eq!((whole.none().room(), whole.fixed(3).room()), (20, 20));
@@ -270,7 +282,7 @@ fn who_follows_a_dead_replica_waits_for_its_last_calls() {
     pair.pass(1_000);
     assert_eq!(pair.told(0).grant.growth, Growth::Fresh, "the row was empty");
     pair.books.remove(0);
-    while pair.calls(0) == 0 {
+    while pair.calls(0) < QUOTA[0] {
         pair.pass(20);
     }
     assert_eq!(pair.told(0).grant.growth, Growth::Handed, "it may be cut off from the store alone");
