@@ -22,7 +22,7 @@ fn number(variable: &str) -> Option<u64> {
 fn play(kind: Kind, act: impl Fn(&mut World)) {
     let seeds = match number("SHARE_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SHARE_RUNS").unwrap_or(100),
+        None => 0..number("SHARE_RUNS").unwrap_or(40),
     };
     for seed in seeds {
         let mut world = World::new(kind, seed);
