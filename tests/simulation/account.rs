@@ -60,9 +60,9 @@ impl Account {
     pub fn draw(rng: &mut fastrand::Rng, faults: Faults, processes: u32, rooms: &[Arc<str>]) -> Self {
         let kind = if rng.bool() { Kind::Easemob } else { Kind::Yunxin };
         let quota = Quota {
-            calls: rng.u32(5..60).max(processes * 2),
+            calls: rng.u32(5..60).max(processes * 5),
             messages: rng.u32(10..150).max(processes * 10),
-            users: rng.u32(5..50).max(processes),
+            users: rng.u32(5..50).max(processes * 5),
             room: rng.u32(1..25).max(processes),
             high: rng.u32(1..12).max(processes),
             per_minute: 10,
@@ -202,7 +202,8 @@ fn yunxin(quota: Quota, rng: &mut fastrand::Rng) -> (simulator::Provider, Table)
         users_calls_per_second: quota.users,
         room_messages_per_second: quota.room,
         room_high_per_second: quota.high,
-        room_high_sends_per_second: quota.high,
+        // Where shares move, each replica may send one more.
+        room_high_sends_per_second: quota.high + 2,
         repeat_code: [200, 417][rng.usize(..2)],
         request_id_memory: Duration::ZERO,
         ..Yunxin::default()

@@ -236,6 +236,7 @@ impl World {
                     format!("  p{process} {:?} {end:?}: {}", attempt.id, words.join(" "))
                 });
                 self.law_outcome(process, &attempt, &outcomes);
+                self.share_ban(process, account, attempt.path, &outcomes);
                 let now = self.now_of(process);
                 self.processes[process].scheduler.handle_outcome(attempt.id, &outcomes, now);
             }

@@ -13,6 +13,7 @@ mod kafka;
 mod laws;
 mod letters;
 mod process;
+mod replicas;
 mod seen;
 mod setup;
 mod spec;

@@ -14,6 +14,7 @@ use crate::jetstream::JetClient;
 use crate::kafka::KafkaClient;
 use crate::laws::Watch;
 use crate::letters::Writing;
+use crate::replicas::Shares;
 use crate::spec::{EventNo, Source};
 use crate::world::{Happening, ProcessNo, World, millis};
 
@@ -30,6 +31,7 @@ pub struct Process {
     pub intake: [bool; 2],
     pub kafka: KafkaClient,
     pub jet: JetClient,
+    pub shares: Shares,
     pub writing: BTreeMap<BurialId, Writing>,
     pub watch: Watch,
     /// Every record that it got.
@@ -58,6 +60,7 @@ impl Process {
             intake: [true; 2],
             kafka: KafkaClient::default(),
             jet: JetClient::default(),
+            shares: Shares::default(),
             writing: BTreeMap::new(),
             watch: Watch::default(),
             events: BTreeMap::new(),
@@ -186,7 +189,7 @@ impl World {
         assert!(of.open.remove(&record), "P1: {record:?} is settled twice, or after its partition was lost");
         let event = of.events[&record];
         let source = self.spec.events[event].source;
-        self.law_settled(event);
+        self.law_settled(process, event);
         match source {
             Source::Kafka => self.kafka_settled(process, record),
             Source::JetStream => self.jet_settled(process, record),
@@ -203,7 +206,7 @@ impl World {
     pub fn crash(&mut self, process: ProcessNo) {
         self.note(&|| format!("  p{process} dies"));
         self.seen.crashes += 1;
-        self.last_death = Some(self.now);
+        self.deaths.insert((process, self.processes[process].life), self.now);
         self.law_tally(process);
         self.orphan_calls(process);
         self.orphan_letters(process);
@@ -244,6 +247,7 @@ impl World {
         let skew_ms = self.processes[process].skew_ms;
         let scheduler = self.new_scheduler(process, life);
         self.processes[process] = Process { skew_ms, ..Process::new(scheduler, life) };
+        self.shares_begin(process);
         self.restore_counts(process);
         self.kafka_member_joins(process);
         self.jet_client_starts(process);

@@ -17,6 +17,7 @@ use crate::kafka::{self, Cluster};
 use crate::laws::{Course, Fate, Laws};
 use crate::letters::Topics;
 use crate::process::Process;
+use crate::replicas::Sharing;
 use crate::seen::Seen;
 use crate::spec::{Event, Message, Source, Spec};
 use crate::world::{Happening, World, millis};
@@ -41,7 +42,7 @@ impl World {
             _ => OnFull::Wait,
         };
         let held_limit = if isolated { [500; 2] } else { [rng.usize(5..120), rng.usize(5..120)] };
-        let settings = draw_settings(&mut rng, &accounts, processes, on_full, held_limit, isolated, seed);
+        let settings = draw_settings(&mut rng, &accounts, on_full, held_limit, isolated, seed);
         let epoch_ms = 1_760_000_000_000 + rng.i64(0..86_400_000);
         let length = if seed % 5 == 4 { rng.u64(5_000..30_000) } else { 60_000 };
         let mut world = Self {
@@ -61,9 +62,17 @@ impl World {
             planned: 0,
             calls: BTreeMap::new(),
             next_call: 0,
-            kafka: Cluster::new(rng.usize(1..5), processes as usize),
+            kafka: Cluster::new(rng.usize(1..5).max(processes as usize), processes as usize),
             jet: Server::default(),
             letters: Topics::default(),
+            sharing: match rng.u8(..3) {
+                _ if processes == 1 => Sharing::Whole,
+                0 => Sharing::Fixed,
+                _ if isolated => Sharing::Fixed,
+                1 => Sharing::Partitions,
+                _ => Sharing::Leases,
+            },
+            bucket: vec![(0, Vec::new()); 2],
             counts: BTreeMap::new(),
             laws: Laws::default(),
             seen: Seen::default(),
@@ -72,7 +81,7 @@ impl World {
             sick_rooms: BTreeSet::new(),
             sick_accounts: BTreeSet::new(),
             published_by: BEGIN,
-            last_death: None,
+            deaths: BTreeMap::new(),
             rng,
         };
         world.note(&|| {
@@ -272,6 +281,9 @@ impl World {
         for number in 0..processes {
             let scheduler = self.new_scheduler(number, 0);
             self.processes.push(Process::new(scheduler, 0));
+        }
+        for number in 0..processes {
+            self.shares_begin(number);
             self.restore_counts(number);
         }
         for number in 0..processes {
@@ -297,14 +309,13 @@ fn draw_faults(rng: &mut fastrand::Rng, isolated: bool) -> Faults {
 fn draw_settings(
     rng: &mut fastrand::Rng,
     accounts: &[Account],
-    processes: u32,
     on_full: OnFull,
     held_limit: [usize; 2],
     isolated: bool,
     seed: u64,
 ) -> Settings {
     let account = |account: &Account| AccountSettings {
-        limits: account.share(processes),
+        limits: account.limits.clone(),
         timeout: account.provider.timeout(),
         needs_login: account.provider.login().is_some(),
         base_urls: account.provider.base_urls().len(),

@@ -19,6 +19,7 @@ use crate::kafka::{self, Cluster};
 use crate::laws::Laws;
 use crate::letters::{self, Topics};
 use crate::process::Process;
+use crate::replicas::{self, Bucket, Sharing};
 use crate::seen::Seen;
 use crate::spec::Spec;
 
@@ -41,6 +42,8 @@ pub enum Happening {
     Jet(jetstream::Event),
     /// Of the dead-letter topics.
     Letter(letters::Event),
+    /// Of the bucket that leases are kept in.
+    Lease(replicas::Event),
     /// The count of a day is written.
     Counted { process: ProcessNo, life: u32, account: usize, path: Path },
     /// Others use an account.
@@ -83,6 +86,9 @@ pub struct World {
     pub kafka: Cluster,
     pub jet: Server,
     pub letters: Topics,
+    /// How processes share quotas.
+    pub sharing: Sharing,
+    pub bucket: Bucket,
     /// Calls of a day by process, account and path, as the table has them.
     pub counts: BTreeMap<(ProcessNo, usize, Path), (i64, u32, Wall)>,
     pub laws: Laws,
@@ -95,8 +101,8 @@ pub struct World {
     pub sick_accounts: BTreeSet<usize>,
     /// When the last record was published.
     pub published_by: Mono,
-    /// When a process last died.
-    pub last_death: Option<Mono>,
+    /// When which life of a process ended by a crash.
+    pub deaths: BTreeMap<(ProcessNo, u32), Mono>,
 }
 
 pub fn millis(ms: u64) -> Duration {
@@ -223,6 +229,7 @@ impl World {
             Happening::Kafka(event) => self.kafka_happens(event),
             Happening::Jet(event) => self.jet_happens(&event),
             Happening::Letter(event) => self.letter_happens(event),
+            Happening::Lease(event) => self.lease_happens(event),
             Happening::Counted { process, life, account, path } => {
                 if self.is_living(process, life) {
                     let now = self.now_of(process);

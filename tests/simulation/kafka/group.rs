@@ -106,6 +106,7 @@ impl World {
         self.kafka.owner[partition] = Some((process, life));
         self.note(&|| format!("  p{process} has partition {partition} from {} as {epoch:?}", begin.start));
         self.processes[process].scheduler.handle_assigned(source_id(Source::Kafka), &[(known, epoch)]);
+        self.share_of_partition(process, partition, true);
         if is_first {
             self.committed(partition, begin.start, String::new());
         }
@@ -125,6 +126,7 @@ impl World {
         }
         for partition in 0..self.kafka.logs.len() {
             if self.kafka.owner[partition].is_some_and(|(owner, _)| owner == process) {
+                self.share_of_partition(process, partition, false);
                 self.kafka.owner[partition] = None;
                 self.kafka.moving[partition] = false;
                 self.plan_assign(partition);

@@ -188,8 +188,8 @@ impl World {
             }
         }
         if self.commits_are_sure()
-            && let (Some(settled), Some(death)) =
-                (self.laws.courses[event].settled_at.take(), self.last_death)
+            && let Some((settled, by, life)) = self.laws.courses[event].settled.take()
+            && let Some(death) = self.deaths.get(&(by, life))
         {
             let age = death.since(settled);
             assert!(age <= millis(1_300), "P9: event {event}, settled {age:?} before the crash, comes again");
@@ -248,6 +248,7 @@ impl World {
         held.revoking = true;
         let epoch = held.epoch;
         self.note(&|| format!("  p{process} is to give up partition {partition}, {epoch:?}"));
+        self.share_of_partition(process, partition, false);
         let now = self.now_of(process);
         self.processes[process].scheduler.handle_revoking(source_id(Source::Kafka), &[(known, epoch)], now);
         self.drain(process);

@@ -16,6 +16,7 @@ use roomcast::core::schedule::{Attempt, OnFull};
 use roomcast::core::time::Mono;
 
 use crate::process::source_id;
+use crate::replicas::Sharing;
 use crate::spec::{EventNo, Message, MessageNo, Source};
 use crate::world::{ProcessNo, World};
 
@@ -50,8 +51,8 @@ pub struct Fate {
 pub struct Course {
     /// The broker lost it.
     pub vanished: bool,
-    /// When a process last settled it.
-    pub settled_at: Option<Mono>,
+    /// When it was last settled, and by which life of which process.
+    pub settled: Option<(Mono, ProcessNo, u32)>,
     /// How often it was handed to a scheduler.
     pub handed: u32,
 }
@@ -193,16 +194,27 @@ impl World {
                 instants.len()
             );
         };
+        // Where shares move, each replica may send one message a second to any room.
+        let more = u32::try_from(self.processes.len()).expect("few") - 1;
+        let more = if matches!(self.sharing, Sharing::Whole | Sharing::Fixed) { 0 } else { more };
         count(Counted::Calls, Some(quota.calls_per_second), WINDOW);
         count(Counted::CallsOfAMinute, quota.calls_per_minute, 60 * WINDOW);
         for item in items {
             count(Counted::Messages, quota.messages_per_second, WINDOW);
             if path != Path::Broadcast {
-                count(Counted::Room(item.room.0.clone()), Some(limits.room_messages_per_second), WINDOW);
+                count(
+                    Counted::Room(item.room.0.clone()),
+                    Some(limits.room_messages_per_second + more),
+                    WINDOW,
+                );
             }
             let number = self.laws.by_id[&item.id];
             if path == Path::Room && self.spec.messages[number].priority == Priority::High {
-                count(Counted::RoomHigh(item.room.0.clone()), limits.room_high_per_second, WINDOW);
+                count(
+                    Counted::RoomHigh(item.room.0.clone()),
+                    limits.room_high_per_second.map(|limit| limit + more),
+                    WINDOW,
+                );
             }
         }
     }
@@ -262,7 +274,9 @@ impl World {
             event.messages.len() > 1 || self.on_full == OnFull::DropOldest || message.expires.is_some();
         // What took another's place stands where that one stood.
         let conflated = message.conflate.is_some();
-        batch || conflated || (may_be_decided && self.laws.courses[message.event].handed > 1)
+        // A stream that lost its tail has broken its own order, and counts of what is pending with it.
+        let vanished = event.source == Source::JetStream && self.seen.tails_lost > 0;
+        batch || conflated || vanished || (may_be_decided && self.laws.courses[message.event].handed > 1)
     }
 
     /// The provider refused a call of ours.
@@ -385,11 +399,11 @@ impl World {
     }
 
     /// A process settles a record.
-    pub fn law_settled(&mut self, event: EventNo) {
+    pub fn law_settled(&mut self, process: ProcessNo, event: EventNo) {
         if let Some(number) = self.unfinished(event) {
             panic!("P1: event {event} is settled while message {number} is not finished");
         }
-        self.laws.courses[event].settled_at = Some(self.now);
+        self.laws.courses[event].settled = Some((self.now, process, self.processes[process].life));
     }
 
     /// A broker is told that it may forget an event.
