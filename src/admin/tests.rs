@@ -124,12 +124,8 @@ fn report() -> Report {
     };
     let broadcast =
         PathSnapshot { gate: GateState::Probing { cause: GateCause::DayQuota }, ..Default::default() };
-    let mut stats = AccountStats::default();
-    stats.outcomes[Path::Room as usize] = [20, 5, 0, 1, 0, 2, 1];
-    stats.durations[Path::Room as usize].buckets[2] = 29;
-    stats.durations[Path::Room as usize].sum = Duration::from_millis(435);
-    stats.logins = [1, 2];
     let account = Some(AccountId(0));
+    let shares = vec![Standing { kind: "nats_kv", replicas: Some(3), why: "a reason".to_owned() }];
     Report {
         at: Wall(1_769_903_999_123),
         uptime: Duration::from_secs(61),
@@ -173,10 +169,18 @@ fn report() -> Report {
             },
             SourceReport { state: SourceState::Waiting("no broker".to_owned()), ..SourceReport::default() },
         ],
-        accounts: vec![stats],
+        accounts: vec![stats()],
         detail: Some(detail()),
-        shares: vec![Standing { kind: "nats_kv", replicas: Some(3), why: "a reason".to_owned() }],
+        shares,
     }
+}
+
+fn stats() -> AccountStats {
+    let mut stats = AccountStats { logins: [1, 2], ..AccountStats::default() };
+    stats.outcomes[Path::Room as usize] = [20, 5, 0, 1, 0, 2, 1];
+    stats.durations[Path::Room as usize].buckets[2] = 29;
+    stats.durations[Path::Room as usize].sum = Duration::from_millis(435);
+    stats
 }
 
 fn detail() -> Detail {

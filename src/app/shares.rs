@@ -78,7 +78,7 @@ fn one(
         return None;
     }
     let quotas = Quotas::new(provider.limits(), sections.divides_rooms(&sharing, &feeding, account));
-    judge(section, &sharing, &quotas, rules, account);
+    judge(section, &sharing, &written, &quotas, &rules.paths_of(account));
     Some(Shares { sharing, quotas })
 }
 
@@ -113,11 +113,17 @@ fn leased(sections: &Sections<'_, '_>, section: &Section<'_>, written: &Written)
 }
 
 /// What is too small to be shared in this way.
-fn judge(section: &Section<'_>, sharing: &Sharing, quotas: &Quotas, rules: &Rules, account: AccountId) {
+fn judge(
+    section: &Section<'_>,
+    sharing: &Sharing,
+    written: &Written,
+    quotas: &Quotas,
+    paths: &BTreeSet<Path>,
+) {
     match sharing {
         Sharing::Fixed { max_replicas } => {
-            for path in rules.paths_of(account) {
-                let Some((key, slots)) = too_small(quotas, *max_replicas, path) else { continue };
+            for path in paths {
+                let Some((key, slots)) = too_small(quotas, *max_replicas, *path) else { continue };
                 wrong(
                     section,
                     key,
@@ -130,7 +136,7 @@ fn judge(section: &Section<'_>, sharing: &Sharing, quotas: &Quotas, rules: &Rule
                 );
             }
         }
-        Sharing::Partitions(_) if rules.paths_of(account).contains(&Path::Broadcast) => {
+        Sharing::Partitions(_) if written.max_replicas > 1 && paths.contains(&Path::Broadcast) => {
             let small = too_small(quotas, 2, Path::Broadcast).map(|(key, _)| key);
             if let Some(key) = small {
                 let quota = section.section("quota");
@@ -138,7 +144,8 @@ fn judge(section: &Section<'_>, sharing: &Sharing, quotas: &Quotas, rules: &Rule
                 on.warn(
                     if quota.is_some() { key } else { "quota" },
                     "1, shared by partitions: of several replicas only the one that holds partition 0 sends broadcasts",
-                    "one replica; or events of broadcasts in partition 0; or share = \"nats_kv\", where slots go round",
+                    "events of broadcasts in partition 0; or share = \"nats_kv\", where slots go round; \
+                     or, for one replica, max_replicas = 1",
                 );
             }
         }
