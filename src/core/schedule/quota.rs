@@ -272,10 +272,9 @@ impl Quota {
         if last.is_none()
             && let Some(slots) = self.minute.as_mut()
         {
-            slots.forget();
-            if is_recount {
-                slots.hasten();
-            }
+            // Before the first look nothing was sent from here; before a later one it may have been, since
+            // the table was read.
+            if is_recount { slots.hasten() } else { slots.forget() }
         }
     }
 }
@@ -318,6 +317,41 @@ mod tests {
         assert_eq!(quota.room_for(now), 0, "the clock that says how old they are may have jumped");
         quota.restore(0, 0, None);
         assert_eq!(quota.room_for(now), u32::MAX);
+    }
+
+    #[test]
+    fn a_look_at_an_empty_table_forgets_no_call_of_our_own() {
+        let of = crate::core::provider::PathQuota {
+            calls_per_second: 10,
+            messages_per_second: None,
+            calls_per_minute: Some(10),
+            calls_per_day: Some(100),
+        };
+        let limits = crate::core::provider::Limits {
+            rooms_per_call: 1,
+            messages_per_call: 1,
+            drops_repeats: true,
+            paths: [of; 3],
+            room_messages_per_second: 1,
+            room_high_per_second: None,
+        };
+        let quotas = crate::core::share::Quotas::new(&limits, false);
+        let mut quota = Quota::new(&of, at(0));
+        let share = |quota: &mut Quota, share: &Share, ms| {
+            quota.set_share(share, Path::Broadcast, Growth::Fresh, TIMEOUT, at(ms));
+        };
+        share(&mut quota, &quotas.fixed(2), 0);
+        quota.restore(0, 0, None);
+        share(&mut quota, &quotas.whole(), 2_000);
+        assert!(quota.day.as_mut().is_some_and(|day| day.begin_recount(at(4_000))));
+        let day = quota.day.as_mut().expect("it has one");
+        assert_eq!(day.ask(Wall(4_000)), Some((0, 1)));
+        day.written(Wall(4_000));
+        quota.take(1);
+        quota.give_back(1, at(4_100));
+        quota.restore(0, 1, None);
+        let minute = quota.minute.as_mut().expect("it has one");
+        assert_eq!((minute.share(), minute.free(at(10_000))), (10, 9), "all are ours, and one is taken");
     }
 
     const TIMEOUT: Duration = Duration::from_secs(2);
