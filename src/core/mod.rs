@@ -1,6 +1,7 @@
 //! The pure core: it is handed time and randomness, decides, and returns effects. It never waits,
 //! never reads a clock, a file or the environment, and knows no broker and no HTTP client.
 
+pub mod balance;
 pub mod decode;
 pub mod ledger;
 pub mod letter;
