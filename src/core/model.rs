@@ -54,10 +54,19 @@ pub struct Origin {
     pub stream: Arc<str>,
     /// Kafka: the topic. JetStream: the subject it was published to.
     pub topic: Arc<str>,
-    /// Kafka partition; 0 on JetStream.
+    /// Kafka partition. JetStream: the partition of a source that is spread over several, else 0.
     pub partition: i32,
     /// Kafka offset or JetStream stream sequence, of the stream named above.
     pub offset: i64,
+}
+
+impl Origin {
+    /// The partition as far as it names the record for ever. On JetStream stream and sequence do that
+    /// alone: the partition is ours, and another tomorrow. A Kafka record is known by the topic that
+    /// is its stream.
+    pub fn lasting_partition(&self) -> i32 {
+        if self.stream == self.topic { self.partition } else { 0 }
+    }
 }
 
 /// What the broker holds: bytes, not yet understood.

@@ -184,11 +184,20 @@ pub fn create_stream(nats: &Nats) {
 
 /// The whole config of a daemon that reads the stream.
 pub fn nats_config(nats: &Nats, providers: &Providers) -> String {
+    nats_config_with(nats, providers, "")
+}
+
+/// The same in so many partitions.
+pub fn spread_config(nats: &Nats, providers: &Providers, partitions: u32) -> String {
+    nats_config_with(nats, providers, &format!("spread = {{ partitions = {partitions} }}\n"))
+}
+
+fn nats_config_with(nats: &Nats, providers: &Providers, more: &str) -> String {
     let url = nats.url();
     let source = format!(
         "[sources.live]\nkind = \"nats\"\nservers = [\"{url}\"]\nstream = \"{STREAM}\"\n\
          subjects = [\"live.*.events\"]\ndurable = \"{DURABLE}\"\nkey = {{ token = 1 }}\n\
-         dead_letter = \"{LETTERS}\"\nack_wait = \"{ACK_WAIT}\"\ncreate = true\nstart_from = \"earliest\"\n\n"
+         dead_letter = \"{LETTERS}\"\nack_wait = \"{ACK_WAIT}\"\ncreate = true\nstart_from = \"earliest\"\n{more}\n"
     );
     source + &providers.config()
 }
@@ -198,11 +207,41 @@ pub fn nats_config(nats: &Nats, providers: &Providers) -> String {
 #[track_caller]
 pub fn await_acked(nats: &Nats, within: Duration) {
     let jetstream = nats.jetstream();
-    let stream = block_on(jetstream.get_stream(STREAM)).expect("the stream is there");
+    await_drained(&jetstream, STREAM, DURABLE, within);
+    assert_no_letters(&jetstream);
+}
+
+/// The same where the stream is read in so many partitions of a copy.
+#[track_caller]
+pub fn await_all_acked(nats: &Nats, partitions: u32, within: Duration) {
+    let jetstream = nats.jetstream();
+    let copy = format!("{STREAM}_{DURABLE}_parts");
+    let origin = block_on(jetstream.get_stream(STREAM)).expect("the stream is there");
+    let last = origin.cached_info().state.last_sequence.to_string();
+    ask_until("the whole stream to be copied", within, || {
+        let stream = block_on(jetstream.get_stream(&copy)).ok()?;
+        let newest = stream.cached_info().state.last_sequence;
+        let message = block_on(stream.get_raw_message(newest)).ok()?;
+        let origin = message.headers.get("Nats-Stream-Source")?.as_str().split(' ').nth(1)?.to_owned();
+        (origin == last).then_some(())
+    });
+    for partition in 0..partitions {
+        await_drained(&jetstream, &copy, &format!("{DURABLE}_{partition}"), within);
+    }
+    assert_no_letters(&jetstream);
+}
+
+#[track_caller]
+fn await_drained(jetstream: &async_nats::jetstream::Context, stream: &str, durable: &str, within: Duration) {
+    let stream = block_on(jetstream.get_stream(stream)).expect("the stream is there");
     ask_until("every message to be acked", within, || {
-        let info = block_on(stream.consumer_info(DURABLE)).ok()?;
+        let info = block_on(stream.consumer_info(durable)).ok()?;
         (info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
     });
+}
+
+#[track_caller]
+fn assert_no_letters(jetstream: &async_nats::jetstream::Context) {
     let letters = block_on(jetstream.get_stream(LETTERS)).expect("the dead-letter stream is there");
     assert_eq!(letters.cached_info().state.messages, 0, "letters were written");
 }

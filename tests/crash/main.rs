@@ -15,6 +15,7 @@ mod kills;
 mod load;
 mod outage;
 mod replicas;
+mod spread;
 mod standby;
 
 /// A number from the environment.

@@ -26,6 +26,8 @@ pub struct Intake {
     wanted: bool,
     /// The driver's word for its one partition.
     partition_wanted: bool,
+    /// The partition is being given up.
+    is_leaving: bool,
     /// Bytes that may be held.
     max_bytes: usize,
     /// Bytes are held up to the limit, and not yet down to half of it.
@@ -47,7 +49,15 @@ pub enum Reader {
 impl Intake {
     /// Open, with that many bytes to be held at most.
     pub fn new(max_bytes: usize) -> Self {
-        Self { wanted: true, partition_wanted: true, max_bytes, is_full: false, stopped: None, parked: false }
+        Self {
+            wanted: true,
+            partition_wanted: true,
+            is_leaving: false,
+            max_bytes,
+            is_full: false,
+            stopped: None,
+            parked: false,
+        }
     }
 
     /// The driver's word for the source.
@@ -59,6 +69,22 @@ impl Intake {
     /// The driver's word for the partition.
     pub fn set_partition(&mut self, wanted: bool, now: Instant) {
         self.partition_wanted = wanted;
+        self.note(now);
+    }
+
+    /// A new assignment: what was said of the partition before was said of another.
+    pub fn begin(&mut self) {
+        self.partition_wanted = true;
+        self.is_leaving = false;
+        self.parked = false;
+        if !self.is_stopped() {
+            self.stopped = None;
+        }
+    }
+
+    /// The partition is being given up: nothing more of it is handed on.
+    pub fn leave(&mut self, now: Instant) {
+        self.is_leaving = true;
         self.note(now);
     }
 
@@ -85,7 +111,7 @@ impl Intake {
 
     /// Whether the driver takes records: bytes alone do not keep those held from being handed on.
     pub fn is_wanted(&self) -> bool {
-        self.wanted && self.partition_wanted
+        self.wanted && self.partition_wanted && !self.is_leaving
     }
 
     /// When a stop has lasted so long that a pinned consumer is to be parked.

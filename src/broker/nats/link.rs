@@ -4,7 +4,8 @@
 //! for the first time is our own loop, so that the reason of each failure is told; from then on
 //! the client reconnects by itself, for ever.
 
-use std::fmt::Display;
+use std::fmt::{self, Debug, Display};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -25,32 +26,64 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// How often a failure that goes on is told again in the log.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
+/// Hears each loss (`false`) and return of the connection.
+type Listener = Box<dyn Fn(bool) + Send>;
+
 /// A connection that may not be there yet.
-#[derive(Debug)]
 pub struct Link {
-    client: watch::Sender<Option<Client>>,
+    client: watch::Sender<Option<Connected>>,
     up: watch::Sender<bool>,
+    listeners: Arc<Mutex<Vec<Listener>>>,
+    /// Held by whoever connects: how many connections there were.
+    made: tokio::sync::Mutex<u64>,
+}
+
+/// A client, and which one it is: when one ends, another is made.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// The client.
+    pub client: Client,
+    /// Its number, from 1.
+    pub number: u64,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { client: watch::Sender::new(None), up: watch::Sender::new(false) }
+        Self {
+            client: watch::Sender::new(None),
+            up: watch::Sender::new(false),
+            listeners: Arc::default(),
+            made: tokio::sync::Mutex::new(0),
+        }
+    }
+}
+
+impl Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("up", &*self.up.borrow()).finish_non_exhaustive()
     }
 }
 
 impl Link {
-    /// Connects, and tries for ever; `told` hears why it waits, `changed` each loss and return of
-    /// the connection from then on.
-    pub async fn connect(
-        &self,
-        settings: &Settings,
-        mut told: impl FnMut(String),
-        changed: impl Fn(bool) + Clone + Send + Sync + 'static,
-    ) -> Client {
+    /// From now on `changed` hears each loss and return of the connection, whoever connected.
+    pub fn listen(&self, changed: impl Fn(bool) + Send + 'static) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(changed));
+    }
+
+    /// Connects unless somebody has, and tries for ever; `told` hears why it waits.
+    pub async fn connect(&self, settings: &Settings, mut told: impl FnMut(String)) -> Connected {
+        let mut made = self.made.lock().await;
+        if let Some(connected) = self.client.borrow().clone() {
+            return connected;
+        }
         let mut patience = Patience::default();
         loop {
             let up = self.up.clone();
-            let changed = changed.clone();
+            let listeners = self.listeners.clone();
+            let changed = move |is_up| {
+                let listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+                listeners.iter().for_each(|listener| listener(is_up));
+            };
             let on_event = move |event: Event| {
                 // A change is noted before the callback's future runs, in the order of events.
                 match event {
@@ -70,9 +103,11 @@ impl Link {
             };
             match connect_once(settings, on_event).await {
                 Ok(client) => {
-                    self.client.send_replace(Some(client.clone()));
+                    *made += 1;
+                    let connected = Connected { client, number: *made };
+                    self.client.send_replace(Some(connected.clone()));
                     self.up.send_replace(true);
-                    return client;
+                    return connected;
                 }
                 Err(why) => {
                     let why = format!("cannot connect to {}: {why}", settings.addresses());
@@ -89,13 +124,25 @@ impl Link {
         let _ = self.up.subscribe().wait_for(|up| *up).await;
         let mut clients = self.client.subscribe();
         let client = clients.wait_for(Option::is_some).await.expect("the link owns the sender");
-        client.clone().expect("waited for until it was there")
+        client.as_ref().expect("waited for until it was there").client.clone()
     }
 
-    /// Lets go of a client that has ended; the next [`Link::connect`] makes another.
-    pub fn forget(&self) {
-        self.up.send_replace(false);
-        self.client.send_replace(None);
+    /// Lets go of a client that has ended; the next [`Link::connect`] makes another. Nothing happens
+    /// when somebody else has seen to that already.
+    pub fn forget(&self, number: u64) {
+        let is_current = |connected: &Option<Connected>| {
+            connected.as_ref().is_some_and(|connected| connected.number == number)
+        };
+        let forgotten = self.client.send_if_modified(|connected| {
+            let is_current = is_current(connected);
+            if is_current {
+                *connected = None;
+            }
+            is_current
+        });
+        if forgotten {
+            self.up.send_replace(false);
+        }
     }
 
     /// Whether the client is connected, whatever its events said; notes it when it is.
@@ -107,14 +154,9 @@ impl Link {
         is_back
     }
 
-    /// The client, if it was ever connected.
-    pub fn client_if_any(&self) -> Option<Client> {
-        self.client.borrow().clone()
-    }
-
     /// The client, if it is connected.
     pub fn client_if_connected(&self) -> Option<Client> {
-        let client = self.client.borrow().clone()?;
+        let client = self.client.borrow().as_ref()?.client.clone();
         (client.connection_state() == State::Connected).then_some(client)
     }
 
@@ -193,17 +235,23 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// Grows the wait between tries, and tells a failure when it is new or has gone on for a while.
 #[derive(Debug)]
 pub struct Patience {
+    is_quiet: bool,
     wait: Duration,
     said: Option<(String, tokio::time::Instant)>,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { wait: WAITS.0, said: None }
+        Self { is_quiet: false, wait: WAITS.0, said: None }
     }
 }
 
 impl Patience {
+    /// One that logs nothing, where another meets the same and does.
+    pub fn quiet(is_quiet: bool) -> Self {
+        Self { is_quiet, ..Self::default() }
+    }
+
     /// Logs `why` if it is time, and gives it to `told` if it is new.
     pub fn tell(&mut self, why: &str, mut told: impl FnMut(String)) {
         let is_new = self.said.as_ref().is_none_or(|(said, _)| said != why);
@@ -211,7 +259,9 @@ impl Patience {
             told(why.to_owned());
         }
         if is_new || self.said.as_ref().is_some_and(|(_, at)| at.elapsed() >= TOLD_AGAIN) {
-            tracing::warn!("{}", Line(why));
+            if !self.is_quiet {
+                tracing::warn!("{}", Line(why));
+            }
             self.said = Some((why.to_owned(), tokio::time::Instant::now()));
         }
     }
@@ -227,7 +277,7 @@ impl Patience {
 struct Line<'a>(&'a str);
 
 impl Display for Line<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "waiting for NATS, trying again: {}", self.0)
     }
 }

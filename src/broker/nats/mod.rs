@@ -1,4 +1,5 @@
-//! NATS JetStream as a source: one durable pull consumer, read by one replica at a time.
+//! NATS JetStream as a source: one durable pull consumer, read by one replica at a time; or, spread over
+//! replicas, one for each partition of a copy of the stream.
 //!
 //! ```text
 //! link      the connection, made once and kept           setup    streams and durable, made and looked at
@@ -6,40 +7,60 @@
 //! reading   its other half: what comes, looks, hand-on   stop     its end: last acks, giving back
 //! intake    how much is asked for, and when it stops      pull     a pull's words (pure)
 //! acks      confirms acks, tells progress                 record   message → record (pure)
-//! letters   the dead-letter stream                        table    the KV bucket beside it
+//! letters   writes letters                                letter_stream  the stream they go to, judged
+//! rescue    messages the client cannot read               table    the KV bucket beside the letters
 //! buckets   KV buckets of shares
-//! rescue    messages whose headers the client cannot read
+//! words     what the loop and those around it say         lane     what one loop reads (pure)
+//! spread    how replicas share it: the setting            renew    the way to the consumer, and back to it
+//!
+//! With partitions:
+//! front     runs the loops, balances, merges what they say
+//! presence  replicas tell each other what they read       hand_over  a partition changes its reader
+//! parts     the copy of the stream, made and judged       marks    how far it is finished (pure)
 //! ```
 //!
 //! A message is held here until it is finished, with progress told every third of `ack_wait`; it is
-//! never given back for a retry, because a redelivery comes out of order. One replica reads (it is
-//! the consumer's pinned client), the others stand by. The `begin, gather, hand on` rule of
+//! never given back for a retry, because a redelivery comes out of order. One replica reads a durable (it
+//! is the consumer's pinned client), the others stand by or read other partitions. The `begin, gather, hand on` rule of
 //! [`crate::core::ledger`] keeps order over restarts, takeovers and broken connections.
 
 mod acks;
 mod buckets;
+mod front;
+mod hand_over;
 mod intake;
+mod lane;
+mod letter_stream;
 mod letters;
 mod link;
+mod marks;
+mod parts;
+mod presence;
 mod pull;
 mod reading;
 mod record;
+mod renew;
 mod rescue;
 mod settings;
 mod setup;
 mod source;
+mod spread;
 mod stop;
 mod table;
+mod words;
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use self::buckets::Shelves;
+use self::front::Front;
+use self::lane::Lane;
 use self::letters::Writer;
 use self::link::Link;
 use self::settings::{MAX_HELD, Settings};
 use self::source::Source;
+use self::spread::Spread;
 use self::table::Bucket;
 use super::{Boxed, Broker, Inbox, Section, SourceId, SourceLimits, Started};
 
@@ -90,11 +111,19 @@ impl Broker for Nats {
         let shelves = Shelves::new(link.clone(), addresses, self.settings.create, stream);
         let held = limits.held_records.clamp(1, MAX_HELD);
         let limits = SourceLimits { held_records: held, ..limits };
-        let source = Source { id: self.id, settings: self.settings, limits, inbox, link };
+        let Self { id, settings } = *self;
         let (end, ended) = oneshot::channel();
         tokio::spawn(async move {
+            let ended = match settings.spread {
+                Spread::OneActive => {
+                    let lane = Lane::all(&settings).remove(0);
+                    let source = Source { id, settings, lane, limits, inbox, link, front: None };
+                    source.run(obeyed, None).await
+                }
+                Spread::Partitions { .. } => Front::new(id, settings, limits, inbox, link).run(obeyed).await,
+            };
             // Nobody may be waiting for the end.
-            let _ = end.send(source.run(obeyed).await);
+            let _ = end.send(ended);
         });
         Started {
             commands,

@@ -2,16 +2,18 @@
 //!
 //! The other half of [`super::source`]; nothing here waits.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, consumer};
 
+use super::letter_stream;
 use super::pull::{self, Item};
-use super::record::PARTITION;
 use super::rescue::{self, BREAKS, Rescued};
 use super::settings::MAX_HELD;
 use super::setup;
-use super::source::{LOOK_CLOSELY, Loop, News};
+use super::source::{LOOK_CLOSELY, Loop};
+use super::words::{News, Word};
 use crate::broker::{Arrival, Status};
 use crate::core::ledger::{Arrived, Delivery, Gathered};
 use crate::core::model::Epoch;
@@ -39,7 +41,7 @@ impl Loop {
                 self.pulls.outstanding = self.pulls.outstanding.saturating_sub(left);
             }
             Item::PinLost => {
-                tracing::info!(durable = self.source.settings.durable, "the pin is not ours any more");
+                tracing::info!(durable = self.source.lane.durable, "the pin is not ours any more");
                 self.pulls.pin = None;
                 self.pulls.outstanding = 0;
                 self.look_at = now;
@@ -51,7 +53,7 @@ impl Loop {
                 self.look_at = now;
             }
             Item::Refused(why) => {
-                tracing::warn!(durable = self.source.settings.durable, "the server refuses a pull: {why}");
+                tracing::warn!(durable = self.source.lane.durable, "the server refuses a pull: {why}");
                 self.pulls.outstanding = 0;
                 self.pulls.not_before = Some(now + REFUSED);
             }
@@ -91,8 +93,13 @@ impl Loop {
         if !follows && self.is_pinned() {
             self.gather(now);
         }
-        let (epoch, maker) = (self.epoch, &self.maker);
-        let make = |maybe_tried| maker.record(message, delivery, epoch, maybe_tried);
+        let (epoch, maker, marks) = (self.epoch, &self.maker, &mut self.marks);
+        let make = |maybe_tried| {
+            let mut record = maker.record(message, delivery, epoch, maybe_tried);
+            let origin = record.origin.offset.cast_unsigned();
+            record.maybe_tried |= maker.is_part && marks.arrived(delivery.sequence, origin);
+            record
+        };
         match self.ledger.take(delivery, reply.clone(), make) {
             Arrived::New => self.intake.weigh(self.ledger.bytes(), now),
             Arrived::Held => tracing::debug!(sequence = delivery.sequence, "redelivered while it is held"),
@@ -101,6 +108,7 @@ impl Loop {
                 // It comes again, since nobody speaks for it, and is then a message like any other.
                 self.lose("the stream lost its end and began anew");
                 self.ledger.forget();
+                self.marks.forget();
             }
         }
     }
@@ -108,28 +116,25 @@ impl Loop {
     pub(super) fn assign(&mut self) {
         self.epoch = Epoch(self.epoch.0 + 1);
         self.is_assigned = true;
-        let name = self.maker.stream.clone();
+        self.intake.begin();
+        let lane = &self.source.lane;
         self.outbox.push_back(Arrival::Assigned {
             source: self.source.id,
-            partitions: vec![(PARTITION, self.epoch, name)],
+            partitions: vec![(lane.partition, self.epoch, lane.label.clone())],
             order: None,
         });
+        self.say(Word::Reads(true));
     }
 
     pub(super) fn lose(&mut self, why: &str) {
         if !std::mem::take(&mut self.is_assigned) {
             return;
         }
-        tracing::warn!(durable = self.source.settings.durable, held = self.ledger.held(), "lost: {why}");
-        self.ledger.release();
-        self.pulls.pin = None;
-        self.pulls.doubt = None;
-        self.intake.parked = false;
-        // What closed it closed an assignment that is over: the next one begins open.
-        self.intake.set_partition(true, Instant::now());
+        tracing::warn!(durable = self.source.lane.durable, held = self.ledger.held(), "lost: {why}");
         let source = self.source.id;
-        self.outbox.push_back(Arrival::Lost { source, partitions: vec![(PARTITION, self.epoch)] });
-        self.outbox.push_back(Arrival::Lag { source, records: 0 });
+        let partitions = vec![(self.source.lane.partition, self.epoch)];
+        self.outbox.push_back(Arrival::Lost { source, partitions });
+        self.forget_reading();
     }
 
     /// Holds everything back until what is pending is here.
@@ -146,7 +151,7 @@ impl Loop {
     }
 
     pub(super) fn told_gathered(&self, ended: Gathered) {
-        let durable = &self.source.settings.durable;
+        let durable = &self.source.lane.durable;
         match ended {
             Gathered::Whole => tracing::debug!(durable, "all that was pending is here"),
             Gathered::Overdue(missing) => tracing::warn!(
@@ -161,6 +166,7 @@ impl Loop {
     pub(super) fn look(&mut self, now: Instant) {
         let Some(consumer) = &self.consumer else { return };
         self.looking = true;
+        self.head = self.source.front.as_ref().map_or(0, |tie| tie.head.load(Ordering::Relaxed));
         let closely = self.ledger.gathers_until().is_some() || self.pulls.doubt.is_some();
         self.look_at = now + if closely { LOOK_CLOSELY } else { LOOK };
         let (stream, name) = (consumer.prepared.stream.clone(), consumer.prepared.info.name.clone());
@@ -179,6 +185,11 @@ impl Loop {
 
     pub(super) fn looked(&mut self, gathering: u64, info: &consumer::Info, now: Instant) {
         self.looking = false;
+        let known = self.consumer.as_ref().map(|consumer| &consumer.prepared.info);
+        if self.source.lane.is_part && known.is_some_and(|known| known.created != info.created) {
+            let _ = self.news.send(News::Stale);
+            return;
+        }
         self.floor = info.ack_floor.stream_sequence;
         self.ledger.floor(self.floor, self.mono(now));
         if gathering == self.gathering {
@@ -190,15 +201,21 @@ impl Loop {
             self.ack_again(info);
             self.rescue(info);
         }
+        self.note_progress(info, now);
         if !self.is_active() {
             return;
         }
         self.keep_limit(info);
-        let records = info.num_pending + u64::try_from(info.num_ack_pending).unwrap_or(u64::MAX);
+        self.tell_lag(info.num_pending + u64::try_from(info.num_ack_pending).unwrap_or(u64::MAX));
+    }
+
+    /// Tells how many records wait. A driver that is busy gets the next one.
+    pub(super) fn tell_lag(&mut self, records: u64) {
+        if self.source.front.is_some() {
+            return self.say(Word::Lag(records));
+        }
         let source = self.source.id;
-        let is_told = self.outbox.iter().any(|arrival| matches!(arrival, Arrival::Lag { .. }));
-        // A driver that is busy gets the next one.
-        if !is_told {
+        if !self.outbox.iter().any(|arrival| matches!(arrival, Arrival::Lag { .. })) || records == 0 {
             self.outbox.push_back(Arrival::Lag { source, records });
         }
     }
@@ -218,11 +235,26 @@ impl Loop {
     fn rescue(&mut self, info: &consumer::Info) {
         self.pulls.is_broken = false;
         let Some(consumer) = &self.consumer else { return };
-        let range = info.ack_floor.stream_sequence + 1..=info.delivered.stream_sequence;
-        let missing = range.rev().filter(|sequence| !self.ledger.knows(*sequence));
-        let sequences = missing.take(rescue::MOST).collect();
+        let (first, last) = (info.ack_floor.stream_sequence + 1, info.delivered.stream_sequence);
         let (context, news) = (consumer.prepared.jetstream.clone(), self.news.clone());
         let (stream, durable) = (info.stream_name.clone(), info.name.clone());
+        if let [subject] = &self.source.lane.subjects[..]
+            && self.source.lane.is_part
+        {
+            // Most of the stream is other partitions'.
+            if info.num_ack_pending <= self.ledger.held() {
+                return;
+            }
+            let known = self.ledger.known(first);
+            let subject = subject.clone();
+            tokio::spawn(async move {
+                let missing = rescue::missing(&context, &stream, &subject, first..=last, known).await;
+                let _ = news.send(News::Rescued(rescue::rescue(&context, &stream, &durable, missing).await));
+            });
+            return;
+        }
+        let missing = (first..=last).rev().filter(|sequence| !self.ledger.knows(*sequence));
+        let sequences = missing.take(rescue::MOST).collect();
         tokio::spawn(async move {
             let _ = news.send(News::Rescued(rescue::rescue(&context, &stream, &durable, sequences).await));
         });
@@ -239,13 +271,20 @@ impl Loop {
                 "a message has headers that break the connection: it was read another way"
             );
             let (reply, delivery) = (message.reply.clone(), message.delivery);
-            if !setup::takes(&self.source.settings.subjects, &message.subject) {
+            if !letter_stream::takes(&self.source.lane.subjects, &message.subject) {
                 continue;
             }
-            let (epoch, maker) = (self.epoch, &self.maker);
-            let taken =
-                self.ledger.take(delivery, reply, |maybe_tried| maker.rescued(message, epoch, maybe_tried));
-            debug_assert_eq!(taken, Arrived::New, "only what is not known was asked for");
+            let (epoch, maker, marks) = (self.epoch, &self.maker, &mut self.marks);
+            let taken = self.ledger.take(delivery, reply, |maybe_tried| {
+                let record = maker.rescued(message, epoch, maybe_tried);
+                if maker.is_part {
+                    marks.arrived(delivery.sequence, record.origin.offset.cast_unsigned());
+                }
+                record
+            });
+            if taken != Arrived::New {
+                tracing::debug!(sequence = delivery.sequence, "it came by itself meanwhile");
+            }
         }
         // It is progress told for them that keeps the server from sending them: tell it at once.
         self.progress_at = now;
@@ -297,6 +336,9 @@ impl Loop {
     }
 
     pub(super) fn tell(&mut self, status: Status) {
+        if self.source.front.is_some() {
+            return self.say(Word::Status(status));
+        }
         let source = self.source.id;
         self.outbox.retain(|arrival| !matches!(arrival, Arrival::Status { .. }));
         self.outbox.push_back(Arrival::Status { source, status });

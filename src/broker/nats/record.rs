@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_nats::{HeaderMap, Message, header};
 use bytes::Bytes;
 
+use super::lane;
 use super::rescue::Rescued;
 use super::settings::KeyPlace;
 use crate::core::ledger::Delivery;
@@ -12,20 +13,23 @@ use crate::core::model::{Epoch, Origin, PartitionId, Record, RecordId, SourceId}
 use crate::core::time::Wall;
 
 /// The header that a stream with sources writes: origin stream, sequence, and what was transformed.
-const STREAM_SOURCE: &str = "Nats-Stream-Source";
+pub const STREAM_SOURCE: &str = "Nats-Stream-Source";
 
-/// The one partition of a NATS source.
-pub const PARTITION: PartitionId = PartitionId(0);
-
-/// Makes records of one source.
+/// Makes records of one lane.
 #[derive(Clone, Debug)]
 pub struct Maker {
     /// The source.
     pub source: SourceId,
+    /// The lane's partition.
+    pub partition: PartitionId,
     /// The stream that is read.
     pub stream: Arc<str>,
     /// Where the key stands.
     pub key: KeyPlace,
+    /// Whether the stream is our own copy, with a partition before each subject.
+    pub is_part: bool,
+    /// Of such a copy: the origin's sequences that may have been tried before it was made.
+    pub tried: u64,
 }
 
 impl Maker {
@@ -51,14 +55,21 @@ impl Maker {
         maybe_tried: bool,
     ) -> Record {
         let offset = delivery.sequence.cast_signed();
+        let origin = self.origin(&headers, subject, offset);
+        let mut headers = headers;
+        if self.is_part {
+            // It is there because of the copy, not because of a publisher.
+            headers.retain(|(name, _)| &**name != STREAM_SOURCE);
+        }
+        let is_old = self.is_part && origin.offset.cast_unsigned() <= self.tried;
         Record {
-            id: RecordId { source: self.source, partition: PARTITION, epoch, offset },
-            origin: self.origin(&headers, subject, offset),
-            key: self.key(&headers, subject),
+            id: RecordId { source: self.source, partition: self.partition, epoch, offset },
+            key: self.key(&headers, if self.is_part { &origin.topic } else { subject }),
+            origin,
             value: Some(payload),
             headers,
             timestamp: Wall(delivery.published.div_euclid(1_000_000)),
-            maybe_tried,
+            maybe_tried: maybe_tried || is_old,
         }
     }
 
@@ -80,6 +91,7 @@ impl Maker {
 
     /// Where the record was first stored: a stream that sources others says so on each message.
     fn origin(&self, headers: &[(Arc<str>, Bytes)], subject: &str, sequence: i64) -> Origin {
+        let subject = if self.is_part { lane::published_subject(subject) } else { subject };
         let sourced = headers.iter().rev().find(|(name, _)| &**name == STREAM_SOURCE);
         let sourced = sourced.and_then(|(_, value)| stream_source(std::str::from_utf8(value).ok()?));
         let (stream, topic, offset) = match sourced {
@@ -88,13 +100,17 @@ impl Maker {
             }
             None => (self.stream.clone(), subject, sequence),
         };
-        Origin { stream, topic: Arc::from(topic), partition: 0, offset }
+        // A subject named like its stream would be taken for a Kafka topic, whose partition is in ids.
+        let is_told = self.is_part && *topic != *stream;
+        let partition = if is_told { i32::try_from(self.partition.0).unwrap_or(0) } else { 0 };
+        Origin { stream, topic: Arc::from(topic), partition, offset }
     }
 }
 
 /// Reads `MATCH 17 match.> > match.1.events`: stream (with `:…` when it is in another domain),
-/// sequence, filter, transform and, from server 2.10 on, the subject it was published to.
-fn stream_source(value: &str) -> Option<(&str, u64, Option<&str>)> {
+/// sequence, filters, transforms (form feeds between several) and, from server 2.10 on, the subject it
+/// was published to; 2.15 adds a mark of the origin stream.
+pub fn stream_source(value: &str) -> Option<(&str, u64, Option<&str>)> {
     let mut parts = value.split(' ');
     let stream = parts.next()?.split(':').next().filter(|name| !name.is_empty())?;
     let sequence = parts.next()?.parse().ok()?;
@@ -133,7 +149,14 @@ mod tests {
     }
 
     fn maker(key: KeyPlace) -> Maker {
-        Maker { source: SourceId(3), stream: Arc::from("MATCH"), key }
+        Maker {
+            source: SourceId(3),
+            partition: PartitionId(0),
+            stream: Arc::from("MATCH"),
+            key,
+            is_part: false,
+            tried: 0,
+        }
     }
 
     const AT: Delivery =
@@ -170,6 +193,31 @@ mod tests {
         assert_eq!(record.id.offset, 9, "acks go by this stream's own sequence");
         assert_eq!(stream_source("ORIGIN 17"), Some(("ORIGIN", 17, None)));
         assert_eq!(stream_source("nonsense"), None);
+    }
+
+    #[test]
+    fn a_record_of_a_part_is_what_it_was_in_its_origin() {
+        // As nats-server 2.15.1 wrote it.
+        const HEADER: &str = "MATCH 6 match.*.ev\x0cmatch.* \
+            {{partition(4,1)}}.match.{{wildcard(1)}}.ev\x0c0.match.{{wildcard(1)}} match.0.ev 8SUj2jmR";
+        let mut headers = HeaderMap::new();
+        headers.insert(STREAM_SOURCE, HEADER);
+        headers.insert("Room", "a");
+        let part = |tried| Maker {
+            partition: PartitionId(3),
+            stream: Arc::from("MATCH_roomcast_parts"),
+            is_part: true,
+            tried,
+            ..maker(KeyPlace::Token(1))
+        };
+        let record = part(5).record(message("3.match.0.ev", headers.clone()), AT, Epoch(0), false);
+        assert_eq!((&*record.origin.stream, &*record.origin.topic), ("MATCH", "match.0.ev"));
+        assert_eq!((record.origin.partition, record.origin.offset), (3, 6));
+        assert_eq!((record.id.partition, record.id.offset), (PartitionId(3), 9));
+        assert_eq!(record.key.as_deref(), Some(&b"0"[..]));
+        assert_eq!(record.headers.len(), 1, "{:?}", record.headers);
+        assert!(!record.maybe_tried);
+        assert!(part(6).record(message("3.match.0.ev", headers), AT, Epoch(0), false).maybe_tried);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! API, which wraps headers in base64. What is poison is then held like any other; the progress told
 //! for it keeps the server from sending it. Used by [`super::reading`].
 
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -51,6 +53,7 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Raw {
+    seq: u64,
     subject: String,
     time: String,
     #[serde(default)]
@@ -77,6 +80,31 @@ pub async fn rescue(context: &Context, stream: &str, durable: &str, sequences: V
         rescued.extend(read(raw, sequence, stream, durable));
     }
     rescued
+}
+
+/// Which messages of one subject, of a stream of many, are not among those known: the newest
+/// [`MOST`], newest first. What cannot be read now is left to the next time.
+pub async fn missing(
+    context: &Context,
+    stream: &str,
+    subject: &str,
+    range: RangeInclusive<u64>,
+    known: BTreeSet<u64>,
+) -> Vec<u64> {
+    let mut missing = VecDeque::new();
+    let mut next = *range.start();
+    while next <= *range.end() {
+        let request = json!({ "seq": next, "next_by_subj": subject });
+        let answer = context.request(format!("STREAM.MSG.GET.{stream}"), &request).await;
+        let Ok(Response::Ok::<Answer>(answer)) = answer else { break };
+        let sequence = answer.message.seq;
+        if sequence <= *range.end() && !known.contains(&sequence) {
+            missing.push_front(sequence);
+            missing.truncate(MOST);
+        }
+        next = sequence + 1;
+    }
+    missing.into()
 }
 
 /// The message, if it is poison.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use async_nats::header::HeaderName;
 use secrecy::SecretString;
 
-use crate::core::section::{Section, Value};
+use super::spread::{self, Spread};
+use crate::core::section::Section;
 
 /// The most messages a JetStream source may hold: each costs a progress ack every third of
 /// `ack_wait` (design, section 3).
@@ -43,6 +44,8 @@ pub struct Settings {
     pub create: bool,
     /// Where a durable that is made new begins.
     pub start_from: StartFrom,
+    /// How several replicas share the stream.
+    pub spread: Spread,
     /// Who we are.
     pub login: Login,
     /// TLS, when asked for.
@@ -109,10 +112,9 @@ impl Settings {
             StartFrom::Latest,
             &[("latest", StartFrom::Latest), ("earliest", StartFrom::Earliest)],
         );
-        let spread = spread(section);
+        let spread = spread::read(section, key.as_ref(), subjects.as_deref());
         let login = login(section);
         let tls = tls(section);
-        spread?;
         let (stream, dead_letter) = (stream?, dead_letter?);
         if stream == dead_letter {
             section.wrong(
@@ -132,6 +134,7 @@ impl Settings {
             ack_wait: ack_wait?,
             create,
             start_from,
+            spread: spread?,
             login: login?,
             tls: tls?,
         })
@@ -220,30 +223,6 @@ fn key_place(section: &Section<'_>) -> Option<KeyPlace> {
     place
 }
 
-/// `one_active` is all there is; anything else is refused.
-fn spread(section: &Section<'_>) -> Option<()> {
-    let Some(node) = section.node("spread") else { return Some(()) };
-    match &node.value {
-        Value::Text(word) if word == "one_active" => Some(()),
-        Value::Table(table) if table.contains_key("partitions") => {
-            section.wrong(
-                "spread",
-                "{ partitions = … }, which this version does not have yet",
-                "\"one_active\": one replica reads, the others stand by",
-            );
-            None
-        }
-        other => {
-            let found = match other {
-                Value::Text(text) => format!("{text:?}"),
-                other => other.kind().to_owned(),
-            };
-            section.wrong("spread", found, "\"one_active\"");
-            None
-        }
-    }
-}
-
 fn login(section: &Section<'_>) -> Option<Login> {
     let given = |key: &str| section.node(key).is_some() || section.node(&format!("{key}_file")).is_some();
     let username = section.text("username");
@@ -300,7 +279,7 @@ fn tls(section: &Section<'_>) -> Option<Option<Tls>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::section::{Node, Place, Problem, Report, Table};
+    use crate::core::section::{Node, Place, Problem, Report, Table, Value};
 
     fn node(value: Value) -> Node {
         Node { value, place: Place::Nowhere, key_place: Place::Nowhere }
@@ -356,12 +335,40 @@ mod tests {
     }
 
     #[test]
-    fn partitions_are_refused_in_clear_words() {
-        let table = node(Value::Table(Table::from([("partitions".to_owned(), node(Value::Integer(8)))])));
-        let (settings, problems) = read(vec![("spread", table)]);
-        assert!(settings.is_none());
-        assert!(problems[0].found.contains("does not have yet"), "{problems:?}");
-        assert!(read(vec![("spread", text("one_active"))]).0.is_some());
+    fn partitions_need_a_token_that_every_subject_has() {
+        let table =
+            |key: &str, value: Value| node(Value::Table(Table::from([(key.to_owned(), node(value))])));
+        let spread = |count| ("spread", table("partitions", Value::Integer(count)));
+        let token = |number| ("key", table("token", Value::Integer(number)));
+        let (settings, problems) = read(vec![spread(8), token(1)]);
+        assert_eq!(
+            settings.map(|settings| settings.spread),
+            Some(Spread::Partitions { count: 8, token: 1 }),
+            "{problems:?}"
+        );
+        assert_eq!(
+            read(vec![("spread", text("one_active"))]).0.map(|settings| settings.spread),
+            Some(Spread::OneActive)
+        );
+        let header = ("key", table("header", Value::Text("Room".to_owned())));
+        let tail = ("subjects", node(Value::List(vec![text("match.>")])));
+        assert!(read(vec![spread(2), token(7), tail]).0.is_some(), "`>` has as many tokens as it takes");
+        for (wrong, key, found) in [
+            (vec![spread(8), header], "key", "header"),
+            (vec![spread(8)], "key", "nothing"),
+            (vec![spread(8), token(3)], "subjects", "no token 3"),
+            (vec![spread(1), token(1)], "spread.partitions", "1"),
+            (vec![spread(65), token(1)], "spread.partitions", "65"),
+            (vec![("spread", text("all"))], "spread", "all"),
+            (vec![("spread", table("parts", Value::Integer(8))), token(1)], "spread", "without"),
+        ] {
+            let (settings, problems) = read(wrong);
+            assert!(settings.is_none());
+            let told = problems.iter().any(|problem| {
+                problem.key == format!("sources.match.{key}") && problem.found.contains(found)
+            });
+            assert!(told, "{problems:?}");
+        }
     }
 
     #[test]

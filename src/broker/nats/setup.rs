@@ -4,17 +4,24 @@
 //! is an error and waited for; what may bite later is a warning in the log. It never deletes, and
 //! of a durable that is there it changes only what the promises need.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, FromConsumer, PriorityPolicy, pull};
 use async_nats::jetstream::context::{ConsumerInfoErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, Stream};
+use async_nats::jetstream::stream::{Config as StreamConfig, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 
-use super::link::{chain, jetstream};
+use super::lane::Lane;
+use super::letter_stream;
+use super::link::{Connected, chain, jetstream};
+use super::marks::Generation;
+use super::parts::{self, Parts};
 use super::pull::priority_timeout;
-use super::settings::{Settings, StartFrom};
+use super::settings::{MAX_HELD, Settings, StartFrom};
+use super::spread::Spread;
+use super::table::Bucket;
 
 /// The priority group of consumers that are made here. A durable has one.
 const GROUP: &str = "roomcast";
@@ -24,6 +31,8 @@ const GROUP: &str = "roomcast";
 pub struct Prepared {
     /// The connection.
     pub client: Client,
+    /// Which connection, as [`Connected::number`].
+    pub connection: u64,
     /// Its JetStream API.
     pub jetstream: Context,
     /// The stream that is read.
@@ -34,6 +43,23 @@ pub struct Prepared {
     pub info: consumer::Info,
     /// The group whose pinned client is the one that reads; `None` on a server that has none.
     pub group: Option<String>,
+    /// Sequences up to here may have been tried by somebody before.
+    pub tried: u64,
+    /// What is known of the parts stream, where that is what is read.
+    pub parts: Option<Parts>,
+}
+
+/// What is to be set up.
+#[derive(Debug)]
+pub struct Site {
+    /// The source's settings.
+    pub settings: Arc<Settings>,
+    /// What is read.
+    pub lane: Lane,
+    /// How many of its messages may be held.
+    pub held: usize,
+    /// Where the progress of a spread source stands.
+    pub table: Bucket,
 }
 
 /// Where a durable that vanished under us goes on.
@@ -47,55 +73,90 @@ pub struct Resume {
 
 /// Sees to all three, and gives the consumer; or says what is missing or wrong.
 pub async fn prepare(
-    client: Client,
-    settings: &Settings,
-    held: usize,
+    Connected { client, number }: Connected,
+    site: &Site,
     resume: Option<Resume>,
+    told_to_make: &mut Option<Generation>,
 ) -> Result<Prepared, String> {
+    let Site { settings, lane, held, table } = site;
     let jetstream = jetstream(client.clone());
-    judge_server(&client.server_info().version);
-    let stream = source_stream(&jetstream, settings).await?;
-    letter_stream(&jetstream, settings, &stream).await?;
-    let created = stream.cached_info().created.unix_timestamp_nanos();
+    if lane.is_first() {
+        judge_server(&client.server_info().version);
+    }
     let pins = client.is_server_compatible(2, 11, 0);
-    if !pins {
-        tracing::warn!(
-            "the NATS server is older than 2.11 and cannot pin one reader: order holds for one replica only"
-        );
-    }
-    let several = settings.subjects.len() > 1;
-    if several && !client.is_server_compatible(2, 10, 0) {
-        return Err("a NATS server before 2.10 filters by one subject: name one in `subjects`".to_owned());
-    }
+    refuse_old(&client, settings, pins)?;
+    let origin = source_stream(&jetstream, settings).await?;
+    letter_stream::prepare(&jetstream, settings, &origin, lane.is_first()).await?;
+    let (stream, parts) = match settings.spread {
+        Spread::OneActive => {
+            parts::refuse_when_there(&jetstream, settings).await?;
+            (origin, None)
+        }
+        Spread::Partitions { .. } => {
+            let (stream, parts) =
+                parts::prepare(&jetstream, settings, &origin, table, lane.is_first(), told_to_make).await?;
+            (stream, Some(parts))
+        }
+    };
+    let created = stream.cached_info().created.unix_timestamp_nanos();
     let start = resume.filter(|resume| resume.created == created).map(|resume| resume.sequence);
-    let wanted = wanted(settings, held, pins, start);
-    let (info, group) = durable(&stream, settings, wanted).await?;
+    let wanted = wanted(settings, lane, *held, pins, start);
+    let (info, group, is_made) = durable(&stream, settings, lane, wanted).await?;
     let last = stream.cached_info().state.last_sequence;
-    if info.delivered.stream_sequence > last {
+    if info.delivered.stream_sequence > last && lane.is_first() {
         tracing::error!(
-            stream = settings.stream,
+            stream = lane.stream,
             delivered = info.delivered.stream_sequence,
             last,
             "the durable stands ahead of its stream, which has lost its end: messages published under \
              sequences that were used before may never be delivered"
         );
     }
-    Ok(Prepared { client, jetstream, stream, created, info, group })
+    // One that was made again does not know any more what it had delivered.
+    let was_there = is_made && start.is_some();
+    let tried = if was_there { last } else { info.delivered.stream_sequence };
+    Ok(Prepared { client, connection: number, jetstream, stream, created, info, group, tried, parts })
+}
+
+/// What a server is too old for. One before 2.11 may read, unpinned, where there is one reader.
+fn refuse_old(client: &Client, settings: &Settings, pins: bool) -> Result<(), String> {
+    let version = client.server_info().version;
+    let is_spread = settings.spread != Spread::OneActive;
+    if is_spread && !pins {
+        return Err(format!(
+            "NATS server {version} is too old for `spread = {{ partitions = … }}`: it must be 2.11 or newer, \
+             which pins one reader to each partition; with `spread = \"one_active\"` this server will do"
+        ));
+    }
+    if !pins {
+        tracing::warn!(
+            "the NATS server is older than 2.11 and cannot pin one reader: order holds for one replica only"
+        );
+    }
+    if settings.subjects.len() > 1 && !client.is_server_compatible(2, 10, 0) {
+        return Err("a NATS server before 2.10 filters by one subject: name one in `subjects`".to_owned());
+    }
+    Ok(())
 }
 
 /// Looks only: lines for `check --live`.
 pub async fn look(client: &Client, settings: &Settings) -> Result<Vec<String>, String> {
     let jetstream = jetstream(client.clone());
     let mut lines = vec![format!("connected to NATS {}", client.server_info().version)];
+    refuse_old(client, settings, client.is_server_compatible(2, 11, 0))?;
     for name in [&settings.stream, &settings.dead_letter] {
         match jetstream.get_stream(name).await {
             Ok(stream) => {
                 let info = stream.cached_info();
                 lines.push(format!("stream {name}: {} messages", info.state.messages));
-                if *name == settings.stream {
-                    lines.push(look_at_durable(&stream, settings).await?);
+                if *name != settings.stream {
+                    lines.extend(letter_stream::faults(&info.config, 1, &settings.dead_letter));
+                } else if settings.spread == Spread::OneActive {
+                    parts::refuse_when_there(&jetstream, settings).await?;
+                    let lane = &Lane::all(settings)[0];
+                    lines.push(look_at_durable(&stream, settings, lane).await?);
                 } else {
-                    lines.extend(letter_faults(&info.config, 1, &settings.dead_letter));
+                    lines.extend(parts::look(&jetstream, settings, &stream).await?);
                 }
             }
             Err(error) if is_missing(&error.kind()) && settings.create => {
@@ -108,8 +169,9 @@ pub async fn look(client: &Client, settings: &Settings) -> Result<Vec<String>, S
     Ok(lines)
 }
 
-async fn look_at_durable(stream: &Stream, settings: &Settings) -> Result<String, String> {
-    let name = &settings.durable;
+/// A line about one durable.
+pub async fn look_at_durable(stream: &Stream, settings: &Settings, lane: &Lane) -> Result<String, String> {
+    let name = &lane.durable;
     match stream.consumer_info(name).await {
         Ok(info) => Ok(format!(
             "durable {name}: {} to be delivered, {} not acked",
@@ -118,7 +180,10 @@ async fn look_at_durable(stream: &Stream, settings: &Settings) -> Result<String,
         Err(error) if is_no_consumer(&error.kind()) && settings.create => {
             Ok(format!("durable {name} is missing and will be made"))
         }
-        Err(error) if is_no_consumer(&error.kind()) => Err(missing_durable(settings)),
+        Err(error) if is_no_consumer(&error.kind()) => {
+            let held = MAX_HELD / Lane::all(settings).len();
+            Err(missing_durable(lane, &wanted(settings, lane, held, true, None)))
+        }
         Err(error) => Err(format!("cannot look at durable {name}: {}", chain(&error))),
     }
 }
@@ -138,7 +203,8 @@ fn judge_server(version: &str) {
     }
 }
 
-fn is_missing(kind: &GetStreamErrorKind) -> bool {
+/// Whether an error says that there is no such stream.
+pub fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
@@ -147,15 +213,20 @@ pub fn is_no_consumer(kind: &ConsumerInfoErrorKind) -> bool {
     matches!(kind, ConsumerInfoErrorKind::NotFound | ConsumerInfoErrorKind::StreamNotFound)
 }
 
-fn missing_stream(name: &str) -> String {
+/// What is said of a stream that must be there.
+pub fn missing_stream(name: &str) -> String {
     format!("stream {name} does not exist: make it, or set `create = true`")
 }
 
-fn missing_durable(settings: &Settings) -> String {
-    format!(
-        "stream {} has no consumer {}: make it, or set `create = true`",
-        settings.stream, settings.durable
-    )
+fn missing_durable(lane: &Lane, wanted: &pull::Config) -> String {
+    let (stream, name) = (&lane.stream, &lane.durable);
+    let missing = format!("stream {stream} has no consumer {name}: set `create = true`, or make it");
+    if !lane.is_part {
+        return missing;
+    }
+    let config = consumer::IntoConsumerConfig::into_consumer_config(wanted.clone());
+    let body = serde_json::json!({ "stream_name": stream, "config": config });
+    format!("{missing}: nats request '$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{name}' '{body}'")
 }
 
 async fn source_stream(jetstream: &Context, settings: &Settings) -> Result<Stream, String> {
@@ -180,95 +251,18 @@ async fn source_stream(jetstream: &Context, settings: &Settings) -> Result<Strea
     }
 }
 
-async fn letter_stream(jetstream: &Context, settings: &Settings, source: &Stream) -> Result<(), String> {
-    let name = &settings.dead_letter;
-    let replicas = source.cached_info().config.num_replicas;
-    match jetstream.get_stream(name).await {
-        Ok(stream) => {
-            for fault in letter_faults(&stream.cached_info().config, replicas, name) {
-                tracing::warn!("{fault}");
-            }
-            Ok(())
-        }
-        Err(error) if !is_missing(&error.kind()) => {
-            Err(format!("cannot look at dead-letter stream {name}: {}", chain(&error)))
-        }
-        Err(_) if !settings.create => Err(format!("dead-letter {}", missing_stream(name))),
-        Err(_) => {
-            let config = StreamConfig {
-                name: name.clone(),
-                subjects: vec![format!("{name}.>")],
-                description: Some("roomcast: records that could not be delivered".to_owned()),
-                num_replicas: replicas,
-                allow_direct: true,
-                ..StreamConfig::default()
-            };
-            let made = jetstream.create_stream(config).await;
-            made.map_err(|error| format!("cannot make dead-letter stream {name}: {}", chain(&error)))?;
-            tracing::info!(stream = name, "the dead-letter stream was missing and is made");
-            Ok(())
-        }
-    }
-}
-
-/// What may lose letters, in words.
-fn letter_faults(config: &StreamConfig, replicas: usize, name: &str) -> Vec<String> {
-    let mut faults = Vec::new();
-    let mut fault = |what: String| faults.push(format!("dead-letter stream {name} {what}"));
-    if config.retention != RetentionPolicy::Limits {
-        fault("forgets letters once they are read (its retention is not `limits`)".to_owned());
-    }
-    if config.max_age > Duration::ZERO {
-        fault(format!("forgets letters after {:?} (its max_age)", config.max_age));
-    }
-    let limited = config.max_bytes > 0 || config.max_messages > 0;
-    if limited && config.discard == DiscardPolicy::New {
-        fault(
-            "refuses letters when it is full (discard: new); the source then stops until there is room"
-                .to_owned(),
-        );
-    } else if limited {
-        fault("forgets its oldest letters when it is full (discard: old)".to_owned());
-    }
-    if config.num_replicas < replicas {
-        fault(format!("has {} replicas, the source's stream {replicas}", config.num_replicas));
-    }
-    let letter = format!("{name}.letter.x");
-    if !takes(&config.subjects, &letter) {
-        fault(format!("does not take {name}.letter.>: letters cannot be written"));
-    }
-    faults
-}
-
-/// Whether one of the subjects, which may have wildcards, takes a subject without.
-pub fn takes(subjects: &[String], subject: &str) -> bool {
-    subjects.iter().any(|pattern| covers(pattern, subject))
-}
-
-/// Whether a subject with wildcards takes a subject without.
-fn covers(pattern: &str, subject: &str) -> bool {
-    let mut tokens = subject.split('.');
-    for part in pattern.split('.') {
-        match (part, tokens.next()) {
-            (">", Some(_)) => return true,
-            ("*", Some(_)) => {}
-            (part, Some(token)) if part == token => {}
-            _ => return false,
-        }
-    }
-    tokens.next().is_none()
-}
-
 /// The durable as the promises need it. `max_deliver` has no end: a message is never given up by
 /// the server, which would hide it.
-fn wanted(settings: &Settings, held: usize, pins: bool, start: Option<u64>) -> pull::Config {
+fn wanted(settings: &Settings, lane: &Lane, held: usize, pins: bool, start: Option<u64>) -> pull::Config {
     let deliver_policy = match (start, settings.start_from) {
         (Some(start_sequence), _) => DeliverPolicy::ByStartSequence { start_sequence },
+        // Where the parts stream begins is where reading begins.
+        (None, _) if lane.is_part => DeliverPolicy::All,
         (None, StartFrom::Latest) => DeliverPolicy::New,
         (None, StartFrom::Earliest) => DeliverPolicy::All,
     };
     let mut config = pull::Config {
-        durable_name: Some(settings.durable.clone()),
+        durable_name: Some(lane.durable.clone()),
         description: Some("roomcast".to_owned()),
         deliver_policy,
         ack_policy: AckPolicy::Explicit,
@@ -277,7 +271,7 @@ fn wanted(settings: &Settings, held: usize, pins: bool, start: Option<u64>) -> p
         max_ack_pending: i64::try_from(held).unwrap_or(i64::MAX),
         ..pull::Config::default()
     };
-    match &settings.subjects[..] {
+    match &lane.subjects[..] {
         [one] => config.filter_subject.clone_from(one),
         several => config.filter_subjects = several.to_vec(),
     }
@@ -289,24 +283,26 @@ fn wanted(settings: &Settings, held: usize, pins: bool, start: Option<u64>) -> p
     config
 }
 
+/// The durable, its group, and whether it was made just now.
 async fn durable(
     stream: &Stream,
     settings: &Settings,
+    lane: &Lane,
     wanted: pull::Config,
-) -> Result<(consumer::Info, Option<String>), String> {
-    let name = &settings.durable;
+) -> Result<(consumer::Info, Option<String>, bool), String> {
+    let name = &lane.durable;
     let found = match stream.consumer_info(name).await {
         Ok(info) => info,
         Err(error) if !is_no_consumer(&error.kind()) => {
             return Err(format!("cannot look at durable {name}: {}", chain(&error)));
         }
-        Err(_) if !settings.create => return Err(missing_durable(settings)),
+        Err(_) if !settings.create => return Err(missing_durable(lane, &wanted)),
         Err(_) => {
             let group = wanted.priority_groups.first().cloned();
             let made = stream.create_consumer(wanted).await;
             let made = made.map_err(|error| format!("cannot make durable {name}: {}", chain(&error)))?;
             tracing::info!(durable = name, "the durable was missing and is made");
-            return Ok((made.cached_info().clone(), group));
+            return Ok((made.cached_info().clone(), group, true));
         }
     };
     if found.config.deliver_subject.is_some() {
@@ -315,7 +311,11 @@ async fn durable(
     if found.config.ack_policy != AckPolicy::Explicit {
         return Err(format!("durable {name} does not want explicit acks: name another, or none that exists"));
     }
-    mend(stream, name, found, &wanted).await
+    let (info, group) = mend(stream, name, found, &wanted).await?;
+    if lane.is_part && group.is_none() {
+        return Err(format!("durable {name} has no pinned reader: delete it, and it is made anew with one"));
+    }
+    Ok((info, group, false))
 }
 
 /// Brings a durable that is there to what the promises need.
@@ -398,41 +398,4 @@ fn mended(config: &pull::Config, wanted: &pull::Config, is_read: bool) -> pull::
         mended.priority_groups.clone_from(&wanted.priority_groups);
     }
     mended
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_cover_what_a_server_says_they_do() {
-        assert!(covers("D.>", "D.letter.x"));
-        assert!(covers("D.*.x", "D.letter.x"));
-        assert!(covers(">", "D.letter.x"));
-        assert!(!covers("D.letter", "D.letter.x"));
-        assert!(!covers("D.letter.x.>", "D.letter.x"));
-        assert!(!covers("E.>", "D.letter.x"));
-    }
-
-    #[test]
-    fn a_dead_letter_stream_that_forgets_is_told_of() {
-        let good = StreamConfig {
-            name: "D".to_owned(),
-            subjects: vec!["D.>".to_owned()],
-            num_replicas: 1,
-            max_bytes: -1,
-            max_messages: -1,
-            ..StreamConfig::default()
-        };
-        assert_eq!(letter_faults(&good, 1, "D"), Vec::<String>::new());
-        let bad = StreamConfig {
-            retention: RetentionPolicy::WorkQueue,
-            max_age: Duration::from_secs(60),
-            max_messages: 10,
-            discard: DiscardPolicy::New,
-            subjects: vec!["other".to_owned()],
-            ..good
-        };
-        assert_eq!(letter_faults(&bad, 3, "D").len(), 5);
-    }
 }

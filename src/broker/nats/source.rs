@@ -1,4 +1,5 @@
-//! The reading loop of one NATS source: the only place where its parts meet.
+//! The reading loop of one durable: the only place where its parts meet. A source has one, or one
+//! for each of its partitions.
 //!
 //! It never waits for anything but its one `select!`: the connection, the set-up, consumer info and
 //! acks are tasks that send [`News`] back. So commands are obeyed and progress is told whatever the
@@ -9,19 +10,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::consumer;
 use async_nats::{Subject, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
 use super::acks::{self, Finish};
 use super::intake::{Intake, Reader};
-use super::link::{Link, Patience};
+use super::lane::Lane;
+use super::link::Link;
+use super::marks::Progress;
 use super::pull::{self, SILENCE};
-use super::record::{Maker, PARTITION};
-use super::rescue::{BREAKS, Rescued};
+use super::record::Maker;
+use super::rescue::BREAKS;
 use super::settings::Settings;
-use super::setup::{self, Prepared, Resume};
+use super::setup::Prepared;
+use super::words::{News, Order, Tie};
 use crate::broker::{Arrival, Command, Inbox, SourceLimits, Status};
 use crate::core::ledger::Ledger;
 use crate::core::model::{Epoch, RecordId, SourceId};
@@ -30,37 +33,17 @@ use crate::core::time::Mono;
 /// How often the consumer is looked at while something is awaited of it.
 pub(super) const LOOK_CLOSELY: Duration = Duration::from_millis(200);
 
-/// A source ready to run.
+/// A loop ready to run.
 pub struct Source {
     pub id: SourceId,
     pub settings: Arc<Settings>,
+    pub lane: Lane,
+    /// This loop's part of them.
     pub limits: SourceLimits,
     pub inbox: Inbox,
     pub link: Arc<Link>,
-}
-
-/// What the tasks around the loop tell it. At most a few of each are under way.
-pub(super) enum News {
-    /// Not connected, or not set up: why.
-    Waiting(String),
-    /// The consumer can be pulled from.
-    Prepared(Box<Prepared>),
-    /// The inbox of pulls is subscribed to.
-    Subscribed(Subject, Subscriber),
-    /// The connection was lost (`false`) or is back.
-    Connection(bool),
-    /// The consumer as the server sees it; the number is the gathering it was asked for.
-    Looked(u64, Box<consumer::Info>),
-    /// It could not be looked at.
-    LookFailed,
-    /// The consumer is gone.
-    Gone,
-    /// The client has ended: only a new one can go on.
-    Dead,
-    /// Messages that the client cannot read.
-    Rescued(Vec<Rescued>),
-    /// An ack is confirmed or given up.
-    Acked,
+    /// Where the loop is one of several.
+    pub front: Option<Tie>,
 }
 
 /// The consumer being read.
@@ -103,6 +86,16 @@ pub(super) struct Loop {
     pub(super) pulls: Pulls,
     pub(super) epoch: Epoch,
     pub(super) is_assigned: bool,
+    /// Whether it asks for messages while none came: of several replicas, one should.
+    pub(super) is_wanted: bool,
+    /// What was read is being given up.
+    pub(super) is_leaving: bool,
+    /// How far the partition is finished, where it is one.
+    pub(super) marks: Progress,
+    /// The head as it was when the look under way was asked for.
+    pub(super) head: u64,
+    /// What of the parts stream is deleted next, and when.
+    pub(super) trim: (Instant, u64),
     pub(super) is_up: bool,
     pub(super) acking: usize,
     pub(super) look_at: Instant,
@@ -116,7 +109,11 @@ pub(super) struct Loop {
 
 impl Source {
     /// Reads until it is told to stop, or until the driver is gone.
-    pub async fn run(self, mut commands: mpsc::UnboundedReceiver<Command>) -> Result<(), String> {
+    pub async fn run(
+        self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut orders: Option<mpsc::UnboundedReceiver<Order>>,
+    ) -> Result<(), String> {
         let (news, mut heard) = mpsc::unbounded_channel();
         let (finish, finished) = mpsc::unbounded_channel();
         let (progress, lists) = mpsc::channel(1);
@@ -124,6 +121,8 @@ impl Source {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(acks::confirm(self.link.clone(), finished, move |_| drop(acked.send(News::Acked))));
         tasks.spawn(acks::progress(self.link.clone(), lists));
+        let changed = news.clone();
+        self.link.listen(move |up| drop(changed.send(News::Connection(up))));
         let mut this = Loop::new(self, news, finish, progress);
         tasks.spawn(this.preparing(None));
         let inbox = this.source.inbox.clone();
@@ -137,6 +136,7 @@ impl Source {
                     // The driver is gone: nothing may be acked or given back in its name.
                     None => return Ok(()),
                 },
+                order = next_order(&mut orders) => this.follow(order),
                 Some(news) = heard.recv() => if let Some(task) = this.hear(news) {
                     tasks.spawn(task);
                 },
@@ -164,6 +164,16 @@ async fn next(inbox: &mut Option<(Subject, Subscriber)>) -> Option<async_nats::M
     }
 }
 
+/// The next order; never, where there is no front or it is gone (then commands end too).
+async fn next_order(orders: &mut Option<mpsc::UnboundedReceiver<Order>>) -> Order {
+    if let Some(orders) = orders
+        && let Some(order) = orders.recv().await
+    {
+        return order;
+    }
+    std::future::pending().await
+}
+
 impl Loop {
     fn new(
         source: Source,
@@ -172,8 +182,14 @@ impl Loop {
         progress: mpsc::Sender<Vec<Subject>>,
     ) -> Self {
         let now = Instant::now();
-        let stream = Arc::from(source.settings.stream.as_str());
-        let maker = Maker { source: source.id, stream, key: source.settings.key.clone() };
+        let maker = Maker {
+            source: source.id,
+            partition: source.lane.partition,
+            stream: Arc::from(source.lane.stream.as_str()),
+            key: source.settings.key.clone(),
+            is_part: source.lane.is_part,
+            tried: 0,
+        };
         let intake = Intake::new(source.limits.held_bytes);
         Self {
             maker,
@@ -189,6 +205,11 @@ impl Loop {
             pulls: Pulls::default(),
             epoch: Epoch(0),
             is_assigned: false,
+            is_wanted: !source.lane.is_part,
+            is_leaving: false,
+            marks: Progress::default(),
+            head: 0,
+            trim: (now, 0),
             is_up: false,
             acking: 0,
             look_at: now,
@@ -203,34 +224,6 @@ impl Loop {
     /// An instant in the ledger's time.
     pub(super) fn mono(&self, at: Instant) -> Mono {
         Mono(0) + at.saturating_duration_since(self.began)
-    }
-
-    /// Connects if there is no connection yet, and sets up; tries for as long as it takes.
-    fn preparing(&self, resume: Option<Resume>) -> impl Future<Output = ()> + Send + 'static {
-        let (settings, link) = (self.source.settings.clone(), self.source.link.clone());
-        let (held, news) = (self.source.limits.held_records, self.news.clone());
-        async move {
-            let told = |why: String| drop(news.send(News::Waiting(why)));
-            let client = match link.client_if_any() {
-                Some(client) => client,
-                None => {
-                    let changed = news.clone();
-                    let changed = move |up| drop(changed.send(News::Connection(up)));
-                    link.connect(&settings, told, changed).await
-                }
-            };
-            let mut patience = Patience::default();
-            loop {
-                link.connected().await;
-                match setup::prepare(client.clone(), &settings, held, resume).await {
-                    Ok(prepared) => break drop(news.send(News::Prepared(Box::new(prepared)))),
-                    Err(why) => {
-                        patience.tell(&why, told);
-                        patience.wait().await;
-                    }
-                }
-            }
-        }
     }
 
     /// Does all that is due, and says when to come again.
@@ -253,6 +246,9 @@ impl Loop {
         if self.consumer.is_none() || !self.is_up {
             return wake;
         }
+        if !self.asks() {
+            return wake;
+        }
         if now >= self.look_at && !self.looking {
             self.look(now);
         }
@@ -270,7 +266,7 @@ impl Loop {
         let silent_at = self.pulls.last_item.filter(|_| self.pulls.outstanding > 0).map(|at| at + SILENCE);
         if silent_at.is_some_and(|at| now >= at) {
             tracing::warn!(
-                stream = self.source.settings.stream,
+                stream = self.source.lane.stream,
                 "the server answers no pull any more: pulling anew"
             );
             self.subscribe();
@@ -318,11 +314,14 @@ impl Loop {
         match command {
             Command::Settle(id) => self.settle(*id, now),
             Command::Intake(wanted) => self.intake.set(*wanted, now),
-            Command::PartitionIntake(PARTITION, epoch, wanted) if *epoch == self.epoch => {
+            Command::PartitionIntake(id, epoch, wanted)
+                if *id == self.source.lane.partition && *epoch == self.epoch =>
+            {
                 self.intake.set_partition(*wanted, now);
             }
-            // Nothing is ever revoked here, there is one partition, and a stop is seen to elsewhere.
-            Command::PartitionIntake(..) | Command::Released(..) | Command::Stop => {}
+            Command::Released(_, epoch) => self.released(*epoch),
+            // A stop is seen to elsewhere.
+            Command::PartitionIntake(..) | Command::Stop => {}
         }
         self.unpark();
     }
@@ -340,6 +339,7 @@ impl Loop {
         }
         let sequence = id.offset.cast_unsigned();
         if let Some(reply) = self.ledger.settle(sequence, self.mono(now)) {
+            self.marks.finished(sequence);
             self.ack(sequence, reply);
             self.intake.weigh(self.ledger.bytes(), now);
         }
@@ -352,7 +352,7 @@ impl Loop {
     }
 
     /// Takes note of news; gives a task to run when one is called for.
-    fn hear(&mut self, news: News) -> Option<impl Future<Output = ()> + Send + 'static> {
+    fn hear(&mut self, news: News) -> Option<impl Future<Output = ()> + Send + use<>> {
         let now = Instant::now();
         match news {
             News::Waiting(why) => self.tell(Status::Waiting(why)),
@@ -367,80 +367,25 @@ impl Loop {
             News::LookFailed => self.looking = false,
             News::Gone => {
                 self.ledger.consumer_gone();
-                return self.gone("the durable is gone");
+                self.tell_gone("the durable is gone");
+                return self.set_up_anew();
+            }
+            News::Stale => {
+                self.ledger.consumer_gone();
+                return self.set_up_anew();
             }
             News::Dead => {
-                self.source.link.forget();
+                if let Some(consumer) = &self.consumer {
+                    self.source.link.forget(consumer.prepared.connection);
+                }
                 self.connection(false, now);
-                return self.gone("the connection ended");
+                self.tell_gone("the connection ended");
+                return self.set_up_anew();
             }
             News::Rescued(rescued) => self.rescued(rescued, now),
             News::Acked => self.acking = self.acking.saturating_sub(1),
         }
         None
-    }
-
-    fn prepared(&mut self, prepared: Prepared, now: Instant) {
-        self.is_up = true;
-        if self.created.replace(prepared.created).is_some_and(|created| created != prepared.created) {
-            self.lose("the stream was deleted and made anew");
-            self.ledger.forget();
-        }
-        let info = &prepared.info;
-        let pending = info.num_ack_pending;
-        self.ledger.begin(info.delivered.consumer_sequence, info.delivered.stream_sequence, pending);
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.source.settings.stream, info.name);
-        let is_pinned = prepared.group.is_some();
-        self.floor = info.ack_floor.stream_sequence;
-        self.consumer = Some(Consumer { prepared, subject: Subject::from(subject) });
-        if !is_pinned && !self.is_assigned {
-            self.assign();
-        }
-        if self.is_assigned || (!is_pinned && pending > 0) {
-            self.gather(now);
-        }
-        self.look_anew(now);
-        self.subscribe();
-        self.tell(Status::Ready);
-    }
-
-    fn connection(&mut self, up: bool, now: Instant) {
-        self.is_up = up;
-        self.pulls.outstanding = 0;
-        self.pulls.last_item = None;
-        self.pulls.not_before = None;
-        if self.consumer.is_none() {
-            return;
-        }
-        if !up {
-            self.pulls.breaks += 1;
-            self.pulls.is_broken = true;
-            let addresses = self.source.settings.addresses();
-            tracing::warn!("the connection to {addresses} is lost: reconnecting");
-            return self.tell(Status::Waiting(format!("not connected to {addresses}")));
-        }
-        tracing::info!("connected to NATS again");
-        self.look_anew(now);
-        self.tell(Status::Ready);
-        // What was on its way when the connection broke comes back late, after what is newer.
-        if self.is_assigned {
-            self.gather(now);
-        }
-    }
-
-    /// The consumer, or the client, is gone: it is made again where it was, or waited for.
-    fn gone(&mut self, why: &str) -> Option<impl Future<Output = ()> + Send + 'static> {
-        self.looking = false;
-        let consumer = self.consumer.take()?;
-        let settings = &self.source.settings;
-        tracing::error!(stream = settings.stream, durable = settings.durable, "{why}: setting up anew");
-        let why = format!("consumer {}: {why}", settings.durable);
-        self.tell(Status::Waiting(why));
-        let Pulls { breaks, is_broken, .. } = self.pulls;
-        self.pulls = Pulls { breaks, is_broken, pin: self.pulls.pin.take(), ..Pulls::default() };
-        let sequence = self.floor.saturating_add(1);
-        let sequence = self.ledger.lowest().map_or(sequence, |lowest| lowest.min(sequence));
-        Some(self.preparing(Some(Resume { created: consumer.prepared.created, sequence })))
     }
 
     pub(super) fn subscribe(&mut self) {

@@ -6,16 +6,22 @@
 
 use std::time::Duration;
 
-use async_nats::Subject;
 use async_nats::jetstream::AckKind;
+use async_nats::jetstream::stream::Stream;
+use async_nats::{Client, Subject};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::source::{Consumer, Loop, News};
+use super::parts;
+use super::setup::Prepared;
+use super::source::{Consumer, Loop};
+use super::words::News;
 
 /// How long the last acks may take.
 const LAST_ACKS: Duration = Duration::from_secs(5);
+/// How long a last look at how far a partition is finished may take.
+const LAST_LOOK: Duration = Duration::from_millis(500);
 /// How long giving back may take. What is not given back returns after `ack_wait`.
 const GIVE_BACK: Duration = Duration::from_secs(2);
 
@@ -39,31 +45,56 @@ impl Loop {
         }
         let is_holder = self.is_assigned && self.is_pinned();
         let Some(consumer) = self.consumer.take().filter(|_| self.link_is_up()) else { return Ok(()) };
+        let finished = timeout(LAST_LOOK, self.last_look(&consumer)).await;
+        if finished.is_err() {
+            tracing::debug!("the last look at the consumer takes too long");
+        }
         let held: Vec<Subject> = self.ledger.replies().rev().cloned().collect();
         tracing::info!(given_back = held.len(), "the source stops");
-        if timeout(GIVE_BACK, give_back(&consumer, held, is_holder)).await.is_err() {
+        let Prepared { client, stream, info, group, .. } = &consumer.prepared;
+        let pin = group.as_deref().filter(|_| is_holder);
+        if timeout(GIVE_BACK, give_back(client, stream, &info.name, held, pin)).await.is_err() {
             tracing::warn!("not all was given back in time: the rest comes again after ack_wait");
         }
         Ok(())
     }
 
-    fn link_is_up(&self) -> bool {
+    /// Says how far a partition is finished: whoever makes the parts stream anew begins there.
+    async fn last_look(&mut self, consumer: &Consumer) {
+        let Some(parts) = consumer.prepared.parts.as_ref().filter(|_| self.asks()) else { return };
+        let Prepared { jetstream, stream, info, .. } = &consumer.prepared;
+        let head = parts::head(jetstream, &self.source.settings).await;
+        let Ok(info) = stream.consumer_info(&info.name).await else { return };
+        let nothing_waits = info.num_pending == 0 && info.num_ack_pending == 0;
+        let is_whole = self.ledger.gathers_until().is_none() && info.num_ack_pending <= self.ledger.held();
+        if nothing_waits || (is_whole && self.is_assigned) {
+            self.say_finished(&parts.generation, head.filter(|_| nothing_waits));
+        }
+    }
+
+    pub(super) fn link_is_up(&self) -> bool {
         self.source.link.client_if_connected().is_some()
     }
 }
 
-async fn give_back(consumer: &Consumer, held: Vec<Subject>, is_holder: bool) {
-    let prepared = &consumer.prepared;
+/// Gives messages back in this order, and then the pin of that group, if it is ours.
+pub(super) async fn give_back(
+    client: &Client,
+    stream: &Stream,
+    name: &str,
+    held: Vec<Subject>,
+    pin: Option<&str>,
+) {
     for reply in held {
-        if prepared.client.publish(reply, Bytes::from(AckKind::Nak(None))).await.is_err() {
+        if client.publish(reply, Bytes::from(AckKind::Nak(None))).await.is_err() {
             return;
         }
     }
-    if prepared.client.flush().await.is_err() || !is_holder {
+    if client.flush().await.is_err() {
         return;
     }
-    if let Some(group) = &prepared.group
-        && let Err(error) = prepared.stream.unpin_consumer(&prepared.info.name, group).await
+    if let Some(group) = pin
+        && let Err(error) = stream.unpin_consumer(name, group).await
     {
         tracing::debug!("the pin is left to its time: {error}");
     }

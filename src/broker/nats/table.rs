@@ -16,6 +16,7 @@ use crate::broker::{Boxed, Table};
 const READ: Duration = Duration::from_secs(30);
 
 /// The bucket of one source.
+#[derive(Debug)]
 pub struct Bucket {
     link: Arc<Link>,
     name: String,

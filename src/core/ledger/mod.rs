@@ -10,7 +10,7 @@
 
 mod finished;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::finished::Finished;
@@ -261,6 +261,12 @@ impl<Reply> Ledger<Reply> {
     /// Whether a message of that sequence is held or finished.
     pub fn knows(&self, sequence: u64) -> bool {
         self.held.contains_key(&sequence) || self.finished.has(sequence)
+    }
+
+    /// The sequences from one on that are held or finished.
+    pub fn known(&self, from: u64) -> BTreeSet<u64> {
+        let held = self.held.range(from..).map(|(sequence, _)| *sequence);
+        held.chain(self.finished.above(from.saturating_sub(1)).map(|(sequence, _)| sequence)).collect()
     }
 
     /// The lowest sequence held.

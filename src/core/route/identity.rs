@@ -3,7 +3,7 @@
 //!
 //! UUIDv5 with [`NAMESPACE`] over the bytes of a compact JSON array, whose quoting keeps the parts
 //! apart whatever they contain: `["event",source,id,route,index]` for a CloudEvent, else
-//! `["record",source name,stream,partition,offset,route,index]`.
+//! `["record",source name,stream,partition,offset,route,index]` (the partition is 0 on JetStream).
 
 use uuid::{Uuid, uuid};
 
@@ -32,7 +32,7 @@ impl Identity<'_> {
             }
             Self::Record(source, origin) => serde_json::to_writer(
                 &mut name,
-                &("record", source, &*origin.stream, origin.partition, origin.offset, route, index),
+                &("record", source, &*origin.stream, origin.lasting_partition(), origin.offset, route, index),
             ),
         };
         written.expect("texts and numbers are JSON, and a Vec takes them");
@@ -73,6 +73,12 @@ mod tests {
         ] {
             assert_eq!(id.to_string(), expected);
         }
+        let part = |partition| {
+            let origin =
+                Origin { stream: "MATCH".into(), topic: "match.1.events".into(), partition, offset: 42 };
+            Identity::Record("live", &origin).base("gifts", 0)
+        };
+        assert_eq!(part(0), part(3), "how a stream is spread changes no id");
         let (a, b) = (cloud("a\",\"b", "c"), cloud("a", "b\",\"c"));
         assert_ne!(Identity::Event(&a).base("r", 0), Identity::Event(&b).base("r", 0));
         assert_ne!(Identity::Event(&a).base("r", 0), Identity::Event(&a).base("r", 1));
