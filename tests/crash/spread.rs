@@ -89,7 +89,8 @@ fn p2_a_frozen_daemon_is_given_partitions_again_when_it_wakes_on_nats() {
     let seed = seed("a frozen reader of partitions on NATS", 19);
     let nats = Nats::start();
     bed::create_stream(&nats);
-    let providers = Providers::start_shared(SHARING);
+    // What it sends before it learns is in its own quota, beside the others'.
+    let providers = Providers { sharing: format!(", {SHARING}"), ..Providers::start(2) };
     let counters = providers.counters();
     let config = bed::spread_config(&nats, &providers, PARTITIONS);
     let mut one = Daemon::start_ready(&config);

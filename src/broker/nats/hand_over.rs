@@ -1,7 +1,8 @@
 //! A partition changes its reader: taken, left, and given up in an order that keeps rooms in order.
 //!
 //! What is given up goes through four steps: nothing more is handed on, the driver's calls away are
-//! waited for, what is not finished is given back newest first, and then the pin. The loop goes on
+//! waited for, and a second of every room's pace, what is not finished is given back newest first, and
+//! then the pin. The loop goes on
 //! polling meanwhile, or the pin would move on by itself, while calls are away. The part of
 //! [`super::source`] that only partitions have.
 
@@ -19,6 +20,10 @@ use crate::core::model::Epoch;
 /// How often what is finished is deleted from the parts stream. What is deleted was finished for as
 /// long: a server that is killed may forget younger acks, and would wait for what is not there.
 const TRIM: Duration = Duration::from_secs(10);
+
+/// How long a partition rests between two readers (P4): the second over which a room's pace is counted,
+/// and the 5 ms of a slot. The next reader does not know what the last one sent to a room.
+pub(super) const PACE: Duration = Duration::from_millis(1_005);
 
 impl Loop {
     /// Says something to the front, where there is one.
@@ -84,7 +89,10 @@ impl Loop {
             let (client, stream) = (consumer.prepared.client.clone(), consumer.prepared.stream.clone());
             let (name, group) = (consumer.prepared.info.name.clone(), consumer.prepared.group.clone());
             let pin = self.pulls.pin.is_some().then_some(group).flatten();
-            tokio::spawn(async move { give_back(&client, &stream, &name, held, pin.as_deref()).await });
+            tokio::spawn(async move {
+                tokio::time::sleep(PACE).await;
+                give_back(&client, &stream, &name, held, pin.as_deref()).await;
+            });
         }
         self.forget_reading();
         if self.is_wanted {

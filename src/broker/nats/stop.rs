@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::hand_over::PACE;
 use super::parts;
 use super::setup::Prepared;
 use super::source::{Consumer, Loop};
@@ -51,6 +52,9 @@ impl Loop {
         }
         let held: Vec<Subject> = self.ledger.replies().rev().cloned().collect();
         tracing::info!(given_back = held.len(), "the source stops");
+        if self.source.lane.is_part && is_holder {
+            tokio::time::sleep(PACE).await;
+        }
         let Prepared { client, stream, info, group, .. } = &consumer.prepared;
         let pin = group.as_deref().filter(|_| is_holder);
         if timeout(GIVE_BACK, give_back(client, stream, &info.name, held, pin)).await.is_err() {
