@@ -1,29 +1,19 @@
-//! What the core costs: a scheduler's decision by the number of rooms, a record's plan, a call's
-//! two ends at a provider, and the watermark.
+//! What the core costs around a decision: a record's plan, a call's two ends at a provider, and the
+//! watermark. A decision itself is in `schedule`.
 //!
 //!     cargo bench --bench core
 
-use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
 use roomcast::app::{self, App};
-use roomcast::core::model::{
-    AccountId, BaseId, Content, Epoch, Message, MessageId, Origin, PartitionId, Path, Plan, Priority, Record,
-    RecordId, Room, RouteId, SourceId,
-};
-use roomcast::core::provider::{Acceptance, Item, Limits, Outcome, PathQuota, Reply, Stamp};
-use roomcast::core::schedule::backoff::Retry;
-use roomcast::core::schedule::{
-    AccountSettings, Effect, OnExpiry, OnFull, RoutePolicy, Scheduler, Settings, SourceSettings,
-};
-use roomcast::core::time::{Mono, Now, Wall};
+use roomcast::core::model::{Epoch, Message, Origin, PartitionId, Path, Record, RecordId, SourceId};
+use roomcast::core::provider::{Item, Reply, Stamp};
+use roomcast::core::time::Wall;
 use roomcast::core::watermark::Watermark;
-use uuid::Uuid;
 
 /// The daemon's allocator, counted.
 #[global_allocator]
@@ -35,160 +25,6 @@ fn main() {
 }
 
 const SOURCE: SourceId = SourceId(0);
-const ACCOUNT: AccountId = AccountId(0);
-const ROUTE: RouteId = RouteId(0);
-/// A quota that is never reached: the scheduler's own cost is measured, not its patience.
-const PLENTY: u32 = 100_000_000;
-/// Time goes on by so much with each decision: a million a second.
-const STEP: Duration = Duration::from_micros(1);
-/// Calls away at once. Fewer than the fewest rooms: a room has one call away.
-const AWAY: usize = 500;
-
-/// A scheduler with one message waiting in each of its rooms.
-struct World {
-    scheduler: Scheduler,
-    now: Now,
-    rooms: Vec<Room>,
-    next: usize,
-    content: Arc<Content>,
-    topic: Arc<str>,
-    away: VecDeque<roomcast::core::model::AttemptId>,
-    settled: u64,
-}
-
-impl World {
-    fn new(rooms: usize) -> Self {
-        let now = Now { mono: Mono(0), wall: Wall(1_700_000_000_000) };
-        let mut scheduler = Scheduler::new(settings(), now);
-        scheduler.handle_assigned(SOURCE, &[(PartitionId(0), Epoch(1))]);
-        let mut world = Self {
-            scheduler,
-            now,
-            rooms: (1..=rooms).map(|room| Room(room.to_string().into())).collect(),
-            next: 0,
-            content: Arc::new(Content { single: Bytes::from_static(&[b'x'; 300]), batched: Bytes::new() }),
-            topic: Arc::from("events"),
-            away: VecDeque::new(),
-            settled: 0,
-        };
-        // Before the slots of a new process are free nothing is sent: messages gather.
-        (0..rooms).for_each(|_| world.arrive());
-        assert!(world.scheduler.poll_effect(world.now).is_none(), "slots of a new process are taken");
-        world.now.mono = world.now.mono + Duration::from_secs(2);
-        (0..2 * AWAY).for_each(|_| world.decide());
-        world
-    }
-
-    fn arrive(&mut self) {
-        let offset = i64::try_from(self.next).expect("a bench ends");
-        let room = self.rooms[self.next % self.rooms.len()].clone();
-        self.next += 1;
-        let base = BaseId(Uuid::from_u128(self.next as u128));
-        let record = Record {
-            id: RecordId { source: SOURCE, partition: PartitionId(0), epoch: Epoch(1), offset },
-            origin: Origin {
-                stream: Arc::clone(&self.topic),
-                topic: Arc::clone(&self.topic),
-                partition: 0,
-                offset,
-            },
-            key: None,
-            value: Some(self.content.single.clone()),
-            headers: Vec::new(),
-            timestamp: self.now.wall,
-            maybe_tried: false,
-        };
-        let message = Message {
-            account: ACCOUNT,
-            path: Path::Room,
-            room,
-            priority: Priority::Normal,
-            id: MessageId(base.0),
-            base,
-            route: ROUTE,
-            content: Arc::new(Content { single: self.content.single.clone(), batched: Bytes::new() }),
-            expires: None,
-            conflate: None,
-        };
-        let plan = Plan {
-            route: Some(ROUTE),
-            account: Some(ACCOUNT),
-            base,
-            messages: vec![message],
-            failures: Vec::new(),
-            dropped: None,
-            when_errors: 0,
-        };
-        self.scheduler.handle_record(Arc::new(record), plan, self.now);
-    }
-
-    /// One record comes, one call leaves, one is answered, one record is settled.
-    fn decide(&mut self) {
-        self.now.mono = self.now.mono + STEP;
-        self.arrive();
-        self.obey();
-        if self.away.len() > AWAY {
-            let attempt = self.away.pop_front().expect("some are away");
-            self.scheduler.handle_outcome(attempt, &[Outcome::Accepted(Acceptance::Plain)], self.now);
-            self.obey();
-        }
-        black_box(self.scheduler.poll_wake(self.now));
-    }
-
-    /// Effects until there are none, but not more calls than are to be away.
-    fn obey(&mut self) {
-        while self.away.len() <= AWAY
-            && let Some(effect) = self.scheduler.poll_effect(self.now)
-        {
-            match effect {
-                Effect::Send(attempt) => self.away.push_back(attempt.id),
-                Effect::Settle(_) => self.settled += 1,
-                other => panic!("nothing else is due: {other:?}"),
-            }
-        }
-    }
-}
-
-fn settings() -> Settings {
-    let quota = PathQuota {
-        calls_per_second: PLENTY,
-        messages_per_second: None,
-        calls_per_minute: None,
-        calls_per_day: None,
-    };
-    let limits = Limits {
-        rooms_per_call: 1,
-        messages_per_call: 1,
-        drops_repeats: true,
-        paths: [quota; 3],
-        room_messages_per_second: PLENTY,
-        room_high_per_second: Some(PLENTY),
-    };
-    let account =
-        AccountSettings { limits, timeout: Duration::from_secs(5), needs_login: false, base_urls: 1 };
-    let route = RoutePolicy {
-        name: Arc::from("all"),
-        retry: Retry::default(),
-        on_expiry: OnExpiry::Drop,
-        on_full: OnFull::Wait,
-    };
-    Settings {
-        accounts: vec![account],
-        routes: vec![route],
-        sources: vec![SourceSettings { held_records: usize::MAX, held_bytes: usize::MAX }],
-        max_waiting_per_room: usize::MAX,
-        room_gone: Duration::from_secs(600),
-        seed: 1,
-    }
-}
-
-/// Record → call → outcome → settled, with a message waiting in every room and 500 calls away.
-#[divan::bench(args = [1_000, 100_000, 1_000_000], sample_count = 50, sample_size = 10_000)]
-fn decision(bencher: Bencher<'_, '_>, rooms: usize) {
-    let mut world = World::new(rooms);
-    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| world.decide());
-    assert!(world.settled > 0, "nothing was decided");
-}
 
 const MACHINE: &str = "";
 const MAPPED: &str = r#"
