@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +25,6 @@ const ACCOUNT: AccountId = AccountId(0);
 const ROUTE: RouteId = RouteId(0);
 /// A quota that is never reached: the scheduler's own cost is measured, not its patience.
 const PLENTY: u32 = 100_000_000;
-/// Time goes on by so much with each decision: a million a second.
-const STEP: Duration = Duration::from_micros(1);
 /// Calls away at once: 20,000 a second at answers of 25 ms. Fewer than the fewest rooms, because a
 /// room has one call away.
 const AWAY: usize = 500;
@@ -38,6 +37,8 @@ pub struct World {
     rooms: usize,
     arrivals: usize,
     ttl: Option<Duration>,
+    /// Time goes on by so much with each decision.
+    pub step: Duration,
     content: Bytes,
     topic: Arc<str>,
     away: VecDeque<AttemptId>,
@@ -46,28 +47,31 @@ pub struct World {
 }
 
 impl World {
-    /// One message waits in each of so many rooms, each with that time-to-live. Rooms, messages and
-    /// records lie in memory in no order: who is next is nobody's neighbour.
-    pub fn new(rooms: usize, ttl: Option<Duration>) -> Self {
+    /// No room has had a message yet. Messages will have that time-to-live.
+    pub fn empty(ttl: Option<Duration>) -> Self {
         let now = Now { mono: Mono(0), wall: Wall(1_700_000_000_000) };
         let mut scheduler = Scheduler::new(settings(), now);
         scheduler.handle_assigned(SOURCE, &[(PartitionId(0), Epoch(1))]);
-        let mut world = Self {
+        Self {
             scheduler,
-            now,
-            rooms,
+            // The slots of a new process are free.
+            now: Now { mono: now.mono + Duration::from_secs(2), ..now },
+            rooms: 1,
             arrivals: 0,
             ttl,
+            step: Duration::from_micros(1),
             content: Bytes::from_static(&[b'x'; 300]),
             topic: Arc::from("events"),
             away: VecDeque::new(),
             settled: 0,
-        };
-        // Before the slots of a new process are free nothing is sent: messages gather.
+        }
+    }
+
+    /// One message waits in each of so many rooms. Rooms, messages and records lie in memory in no
+    /// order: who is next is nobody's neighbour.
+    pub fn new(rooms: usize, ttl: Option<Duration>) -> Self {
+        let mut world = Self { rooms, ..Self::empty(ttl) };
         (0..rooms).for_each(|room| world.arrive(room));
-        world.obey(usize::MAX);
-        assert_eq!(world.away.len(), 0, "slots of a new process are taken");
-        world.now.mono = world.now.mono + Duration::from_secs(2);
         // Two rounds in which answers come in any order leave no order in what lies where.
         let mut rng = fastrand::Rng::with_seed(1);
         for _ in 0..2 {
@@ -137,7 +141,7 @@ impl World {
 
     /// One record comes, one call is answered, one record is settled, one call leaves.
     pub fn decide(&mut self) {
-        self.now.mono = self.now.mono + STEP;
+        self.now.mono = self.now.mono + self.step;
         self.arrive_next();
         self.answer();
         self.obey(AWAY);
@@ -145,8 +149,31 @@ impl World {
     }
 
     fn answer(&mut self) {
+        self.answer_with(&Outcome::Accepted(Acceptance::Plain));
+    }
+
+    fn answer_with(&mut self, outcome: &Outcome) {
         let attempt = self.away.pop_front().expect("some are away");
-        self.scheduler.handle_outcome(attempt, &[Outcome::Accepted(Acceptance::Plain)], self.now);
+        self.scheduler.handle_outcome(attempt, slice::from_ref(outcome), self.now);
+    }
+
+    /// A message to that room comes, is called out, answered, and finished.
+    pub fn visit(&mut self, room: usize, outcome: &Outcome) {
+        self.arrive(room);
+        self.obey(1);
+        self.answer_with(outcome);
+        self.obey(1);
+    }
+
+    /// Time goes on, and what is due is done.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = Now { mono: self.now.mono + time, wall: self.now.wall + time };
+        self.obey(usize::MAX);
+    }
+
+    /// Rooms that the scheduler remembers.
+    pub fn rooms_in_memory(&self) -> usize {
+        self.scheduler.snapshot(self.now).rooms
     }
 
     /// Effects until there are none, but no more calls than are to be away.
@@ -157,6 +184,7 @@ impl World {
             match effect {
                 Effect::Send(attempt) => self.away.push_back(attempt.id),
                 Effect::Settle(_) => self.settled += 1,
+                Effect::Bury(letter, _) => self.scheduler.handle_buried(letter, self.now),
                 other => panic!("nothing else is due: {other:?}"),
             }
         }

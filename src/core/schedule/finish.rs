@@ -9,7 +9,7 @@ use super::status::Fate;
 use super::ticket::{FailedRoom, Group};
 use super::{Burial, Effect, OnExpiry, Scheduler};
 use crate::core::letter::Letter;
-use crate::core::model::{BurialId, Class, DropReason, Room, Tries};
+use crate::core::model::{BaseId, BurialId, Class, DropReason, Room, Tries};
 use crate::core::provider::Acceptance;
 use crate::core::time::{Mono, Now};
 
@@ -55,7 +55,8 @@ impl Scheduler {
     /// A message goes into a letter, together with those siblings that fail alike.
     pub(super) fn finish_failed(&mut self, job: u32, class: Class, error: String, now: Mono) {
         let job = self.take(job, now);
-        let failed = FailedRoom { class, room: job.message.room, error, tries: job.tries };
+        let failed =
+            FailedRoom { class, base: job.message.base, tries: job.tries(), room: job.message.room, error };
         self.held.groups[job.group as usize].failed.push(failed);
         self.close_if_done(job.group);
     }
@@ -75,7 +76,7 @@ impl Scheduler {
     /// A message is given up with its partition: whoever owns the record next sends it.
     pub(super) fn abandon(&mut self, job: u32, now: Mono) {
         let job = self.take(job, now);
-        let record = self.held.groups[job.group as usize].record;
+        let record = job.record;
         self.held.records[record as usize].abandoned = true;
         if self.held.groups[job.group as usize].jobs.is_empty() {
             self.held.take_group(job.group);
@@ -127,11 +128,13 @@ impl Scheduler {
             }
             return;
         }
-        let record = Arc::clone(&held.record);
         let key = group.record;
-        for letter in letters(&group, &record) {
-            self.held.records[key as usize].open += 1;
-            self.bury(key, letter);
+        if !group.failed.is_empty() {
+            let record = Arc::clone(&held.record);
+            for letter in letters(&group, &record) {
+                self.held.records[key as usize].open += 1;
+                self.bury(key, letter);
+            }
         }
         self.held.punch(key, &mut self.effects);
     }
@@ -139,18 +142,18 @@ impl Scheduler {
 
 /// One letter for each class of failure in a group.
 fn letters(group: &Group, record: &Arc<crate::core::model::Record>) -> Vec<Letter> {
-    let mut alike: BTreeMap<Class, (Vec<Room>, String, Tries)> = BTreeMap::new();
-    for FailedRoom { class, room, error, tries } in &group.failed {
-        let (rooms, _, all) =
-            alike.entry(*class).or_insert_with(|| (Vec::new(), error.clone(), Tries::default()));
+    let mut alike: BTreeMap<Class, (BaseId, Vec<Room>, String, Tries)> = BTreeMap::new();
+    for FailedRoom { class, base, room, error, tries } in &group.failed {
+        let (_, rooms, _, all) =
+            alike.entry(*class).or_insert_with(|| (*base, Vec::new(), error.clone(), Tries::default()));
         if !room.0.is_empty() {
             rooms.push(room.clone());
         }
         *all = together(all, tries);
     }
-    let letter = |(class, (rooms, error, tries))| Letter {
+    let letter = |(class, (base, rooms, error, tries))| Letter {
         record: Arc::clone(record),
-        base: group.base,
+        base,
         class,
         error,
         route: Some(group.route),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Scheduler;
+use super::job::Job;
 use super::room::LaneState;
 use super::status::{Cause, GateState, Holdup, WaitingRoom};
 use crate::core::model::{AccountId, Epoch, PartitionId, Path, SourceId};
@@ -91,7 +92,7 @@ impl Scheduler {
         let heads = self.lanes.heads(room);
         let (state, first) = heads.min_by_key(|(_, job)| timestamp(job.group))?;
         let message = &first.message;
-        let (cause, until) = self.cause(message.account, message.path, state, now);
+        let (cause, until) = self.cause(first, state, now);
         Some(WaitingRoom {
             account: message.account,
             path: message.path,
@@ -102,23 +103,22 @@ impl Scheduler {
             cause,
             until,
             oldest: age(timestamp(first.group), now),
-            tries: first.tries.clone(),
+            tries: first.tries(),
         })
     }
 
     /// What the head of a lane waits for, and how long still, where that is known.
-    fn cause(&self, account: AccountId, path: Path, state: LaneState, now: Now) -> (Cause, Option<Duration>) {
-        let account = &self.accounts[usize::from(account.0)];
-        match account.paths[path as usize].gate.state(now.mono) {
+    fn cause(&self, head: &Job, state: LaneState, now: Now) -> (Cause, Option<Duration>) {
+        let account = &self.accounts[usize::from(head.message.account.0)];
+        match account.paths[head.message.path as usize].gate.state(now.mono) {
             GateState::Closed { cause, reopens_in, .. } => return (Cause::Gate(cause), Some(reopens_in)),
             GateState::Probing { cause } => return (Cause::Gate(cause), None),
             GateState::Open | GateState::LoggingIn if account.login.is_held() => return (Cause::Login, None),
             GateState::Open | GateState::LoggingIn => {}
         }
         match state {
-            LaneState::Backoff(at) => (Cause::Backoff, Some(at.since(now.mono))),
-            LaneState::Pace(at) => (Cause::Pace, Some(at.since(now.mono))),
-            LaneState::PaceAway => (Cause::Pace, None),
+            LaneState::Backoff => (Cause::Backoff, Some(head.not_before.since(now.mono))),
+            LaneState::Pace => (Cause::Pace, self.lanes.pace_returns(head.room).map(|at| at.since(now.mono))),
             LaneState::Away => (Cause::Answer, None),
             LaneState::Ready | LaneState::Empty => (Cause::Quota, None),
         }

@@ -1,5 +1,6 @@
 //! What comes in from sources: assignments, records with their plans, and partitions that go.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -26,7 +27,12 @@ impl Scheduler {
     /// A record and what the routes make of it. Records of one partition come in its order. One
     /// whose partition is not ours (any more) is forgotten: its owner gets it.
     pub fn handle_record(&mut self, record: Arc<Record>, plan: Plan, now: Now) {
+        let hash = |message: &Message| self.lanes.hash(message.account, message.path, &message.room);
+        let mut first = plan.messages.first().map(hash);
         let Some(held) = self.held.hold(record, weight(&plan), now.mono, &mut self.effects) else { return };
+        if let Some(hash) = first {
+            self.lanes.expect_room(hash);
+        }
         let record = Arc::clone(&self.held.records[held as usize].record);
         if let Some(reason) = plan.dropped {
             self.count(plan.account, Fate::Dropped(reason), 1);
@@ -48,37 +54,46 @@ impl Scheduler {
             self.bury(held, letter);
         }
         let mut messages = plan.messages.into_iter().peekable();
-        while let Some(first) = messages.next() {
-            let content = Arc::clone(&first.content);
+        while let Some(message) = messages.next() {
             let group = self.held.add_group(Group {
                 record: held,
-                route: first.route,
-                account: first.account,
-                base: first.base,
+                route: message.route,
+                account: message.account,
                 jobs: SmallVec::new(),
                 failed: Vec::new(),
             });
-            let mut siblings: SmallVec<[Message; 2]> = SmallVec::from_elem(first, 1);
-            while let Some(next) = messages.next_if(|next| Arc::ptr_eq(&next.content, &content)) {
-                siblings.push(next);
-            }
-            self.queue(group, siblings, &record, now);
+            let hash = first.take();
+            self.queue((held, group), message, hash, &mut messages, &record, now);
         }
         self.held.punch(held, &mut self.effects);
     }
 
-    /// Queues the messages of one group. The group is closed here when none of them waits.
-    fn queue(&mut self, group: u32, siblings: SmallVec<[Message; 2]>, record: &Record, now: Now) {
+    /// Queues the messages of one group: `first` (whose room's hash may be known) and those behind
+    /// it that share its content. The group is closed here when none of them waits.
+    fn queue(
+        &mut self,
+        (held, group): (u32, u32),
+        first: Message,
+        mut hash: Option<u32>,
+        others: &mut Peekable<std::vec::IntoIter<Message>>,
+        record: &Record,
+        now: Now,
+    ) {
         // What goes wrong at once is finished after all have been queued: else the first would
         // close the group before the second has joined it.
         let mut at_once: SmallVec<[(u32, AtOnce); 2]> = SmallVec::new();
-        for message in siblings {
-            let room = self.lanes.room(message.account, message.path, &message.room);
+        let content = Arc::as_ptr(&first.content);
+        let mut next = Some(first);
+        while let Some(message) = next {
+            next = others.next_if(|other| Arc::as_ptr(&other.content) == content);
+            let hash =
+                hash.take().unwrap_or_else(|| self.lanes.hash(message.account, message.path, &message.room));
+            let room = self.lanes.room(message.account, message.path, &message.room, hash);
             let expires = message.expires.map(|at| deadline(at.0, now));
             let gone = self.lanes.is_gone(room, now.mono);
             let is_timely = expires.is_none_or(|at| at > now.mono);
             if let Some(older) = self.superseded(room, &message).filter(|_| !gone && is_timely) {
-                self.take_place(older, Job::new(message, group, room, record.maybe_tried, expires));
+                self.take_place(older, Job::new(message, (held, group), room, record.maybe_tried, expires));
                 continue;
             }
             let full = self.lanes.jobs_in(room) >= self.settings.max_waiting_per_room;
@@ -89,7 +104,9 @@ impl Scheduler {
             } else {
                 None
             };
-            let job = self.lanes.push(Job::new(message, group, room, record.maybe_tried, expires), now.mono);
+            let job = self
+                .lanes
+                .push(Job::new(message, (held, group), room, record.maybe_tried, expires), now.mono);
             self.held.groups[group as usize].jobs.push(job);
             self.newest.put(job, self.lanes.job(job));
             if let Some(at) = expires {

@@ -1,17 +1,19 @@
 //! Rooms, their lanes and the messages that wait in them.
 //!
 //! A lane is the queue of one account, path, room and priority, with one call away at a time; that
-//! is what keeps order. A lane whose head may go stands in its path's ring; one that waits for a
-//! time stands in an ordered set of due times; every other is touched only when something happens
-//! to it. No operation looks at all rooms. A room without messages and memory of them is forgotten.
+//! is what keeps order. A lane whose head may go stands in its path's ring; one whose head repeats a
+//! failure stands in an ordered set of due times; one that waits for its room's pace is looked at
+//! when a place comes back; every other is touched only when something happens to it. No operation
+//! looks at all rooms. A room without messages and memory of them is forgotten.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 
-use slab::Slab;
-
+use super::index::Index;
 use super::job::{Job, NONE};
-use super::pace::{self, Opens};
-use super::room::{LaneState, PathLanes, RoomEntry, RoomLimits, counter};
+use super::pace::Cooling;
+use super::pool::Pool;
+use super::ring::Ring;
+use super::room::{Lane, LaneState, Name, PathLanes, RoomEntry, RoomLimits, counter};
 use super::status::Waiting;
 use crate::core::model::{AccountId, Path, Priority, Room};
 use crate::core::provider::Limits;
@@ -20,16 +22,23 @@ use crate::core::time::Mono;
 /// All rooms of all accounts.
 #[derive(Debug)]
 pub struct Lanes {
-    rooms: Slab<RoomEntry>,
-    jobs: Slab<Job>,
+    rooms: Pool<RoomEntry>,
+    index: Index,
+    jobs: Pool<Job>,
     paths: Vec<PathLanes>,
+    /// Places of rooms' paces that come back.
+    cooling: Cooling,
+    /// Lanes in [`LaneState::Backoff`], and rooms that are gone, by the time at which they are not.
     due: BTreeSet<(Mono, u64)>,
-    /// Entries made in rings so far.
-    entries: u64,
 }
 
-/// In a due token, the place of the lane; this one means: forget the room.
-const FORGET: u64 = 7;
+/// In a due token, the place of the lane; this one means: the room may be there again.
+const THERE: u64 = 7;
+
+/// So many decisions after a room was asked for, its messages are; and so many after it, what a
+/// message refers to. The rest is what is left of the look ahead for that to come.
+const ROOM_COMES: usize = 6;
+const MESSAGE_COMES: usize = 12;
 
 /// The place of a path in the list of all accounts' paths.
 pub fn path_index(account: AccountId, path: Path) -> usize {
@@ -46,9 +55,7 @@ impl Lanes {
                         per_second: (path != Path::Broadcast).then_some(limits.room_messages_per_second),
                         high_per_second: limits.room_high_per_second.filter(|_| path == Path::Room),
                     },
-                    index: HashMap::new(),
-                    rings: Default::default(),
-                    ready: [0; 4],
+                    rings: [const { Ring::new() }; 4],
                     backoff: 0,
                     pace: 0,
                     away: 0,
@@ -56,29 +63,53 @@ impl Lanes {
                 })
             })
             .collect();
-        Self { rooms: Slab::new(), jobs: Slab::new(), paths, due: BTreeSet::new(), entries: 0 }
+        Self {
+            rooms: Pool::new(),
+            index: Index::new(),
+            jobs: Pool::new(),
+            paths,
+            cooling: Cooling::default(),
+            due: BTreeSet::new(),
+        }
     }
 
-    /// The room of that name, made when it is new.
-    pub fn room(&mut self, account: AccountId, path: Path, name: &Room) -> u32 {
-        let path = path_index(account, path);
-        if let Some(&key) = self.paths[path].index.get(&name.0) {
+    /// The hash of a room's name, for [`Lanes::room`]. Asks for the memory where the name is looked up.
+    pub fn hash(&self, account: AccountId, path: Path, name: &Room) -> u32 {
+        let hash = self.index.hash(u32_key(path_index(account, path)), &name.0);
+        self.index.expect(hash);
+        hash
+    }
+
+    /// Asks for the memory of the room with that hash.
+    pub fn expect_room(&self, hash: u32) {
+        if let Some(key) = self.index.find(hash, |_| true) {
+            self.rooms.expect(key as usize);
+        }
+    }
+
+    /// The room of that name and its hash, made when it is new.
+    pub fn room(&mut self, account: AccountId, path: Path, name: &Room, hash: u32) -> u32 {
+        let path = u32_key(path_index(account, path));
+        let is_it = |key| {
+            let entry: &RoomEntry = &self.rooms[key as usize];
+            entry.path == path && entry.name.is(&name.0)
+        };
+        if let Some(key) = self.index.find(hash, is_it) {
             return key;
         }
-        let key = self.rooms.insert(RoomEntry {
-            name: name.clone(),
-            path: u32_key(path),
-            lanes: Default::default(),
+        let key = u32_key(self.rooms.insert(RoomEntry {
+            name: Name::new(name),
+            hash,
+            path,
             jobs: 0,
-            away: 0,
-            away_high: 0,
-            pace: VecDeque::new(),
-            pace_high: VecDeque::new(),
-            gone_until: None,
-            forget_at: None,
-        });
-        self.paths[path].index.insert(name.0.clone(), u32_key(key));
-        u32_key(key)
+            taken: 0,
+            taken_high: 0,
+            states: [LaneState::Empty; 4],
+            gone_until: Mono::default(),
+            lanes: [Lane::default(); 4],
+        }));
+        self.index.insert(hash, key);
+        key
     }
 
     /// What a room of an account may get in a second, of all and of high priority, from now on.
@@ -92,7 +123,7 @@ impl Lanes {
 
     /// Every message may have been sent.
     pub fn mark_all_maybe_sent(&mut self) {
-        self.jobs.iter_mut().for_each(|(_, job)| job.maybe_sent = true);
+        self.jobs.iter_mut().for_each(|job| job.maybe_sent = true);
     }
 
     /// A job.
@@ -125,14 +156,21 @@ impl Lanes {
 
     /// The first message of each lane of a room that has one, and where the lane stands.
     pub fn heads(&self, room: u32) -> impl Iterator<Item = (LaneState, &Job)> {
-        let lanes = &self.rooms[room as usize].lanes;
-        lanes.iter().filter(|lane| lane.head != NONE).map(|lane| (lane.state, &self.jobs[lane.head as usize]))
+        let entry = &self.rooms[room as usize];
+        let lanes = (0..4).map(|lane| (entry.states[lane], entry.lanes[lane].head));
+        lanes.filter(|(_, head)| *head != NONE).map(|(state, head)| (state, &self.jobs[head as usize]))
+    }
+
+    /// When the room's pace has a place again; `None`: when a call has answered. Walks the answers of
+    /// a second: for people, not for decisions.
+    pub fn pace_returns(&self, room: u32) -> Option<Mono> {
+        self.cooling.next_of(room)
     }
 
     /// A message of the room that has the most, and how many those are. Walks all rooms.
     pub fn fullest(&self) -> Option<(u32, usize)> {
-        let (room, entry) = self.rooms.iter().max_by_key(|(_, entry)| entry.jobs)?;
-        let first = self.rooms[room].lanes.iter().map(|lane| lane.head).find(|head| *head != NONE)?;
+        let entry = self.rooms.iter().max_by_key(|entry| entry.jobs)?;
+        let first = entry.lanes.iter().map(|lane| lane.head).find(|head| *head != NONE)?;
         Some((first, entry.jobs as usize))
     }
 
@@ -164,9 +202,15 @@ impl Lanes {
 
     /// Takes a job out of its lane for good.
     pub fn remove(&mut self, key: u32, now: Mono) -> Job {
+        let job = &self.jobs[key as usize];
+        let (room, lane) = (job.room, job.message.priority as usize);
+        let entry = &self.rooms[room as usize];
+        if entry.lanes[lane].head == key && entry.states[lane] == LaneState::Backoff {
+            // While its due time is known: the next head has another.
+            self.set_state(room, lane, LaneState::Empty);
+        }
         let job = self.jobs.remove(key as usize);
-        let lane = job.message.priority as usize;
-        let entry = &mut self.rooms[job.room as usize];
+        let entry = &mut self.rooms[room as usize];
         entry.jobs -= 1;
         self.paths[entry.path as usize].jobs -= 1;
         match job.prev {
@@ -178,7 +222,7 @@ impl Lanes {
             next => self.jobs[next as usize].prev = job.prev,
         }
         self.place(job.room, lane, now);
-        self.forget_if_idle(job.room, now);
+        self.forget_if_idle(job.room);
         job
     }
 
@@ -201,14 +245,10 @@ impl Lanes {
         None
     }
 
-    /// Takes the next ready lane of that priority out of its ring and returns its head, which the
-    /// caller sends.
-    pub fn pop_ready(&mut self, path: usize, priority: Priority, now: Mono) -> Option<u32> {
+    /// The head of the next ready lane of that priority, which the caller sends.
+    pub fn next_ready(&mut self, path: usize, priority: Priority, now: Mono) -> Option<u32> {
         let lane = priority as usize;
-        while let Some((room, number)) = self.paths[path].rings[lane].pop_front() {
-            if self.rooms.get(room as usize).is_none_or(|entry| entry.lanes[lane].entry != number) {
-                continue;
-            }
+        while let Some(room) = self.paths[path].rings[lane].front() {
             // A place taken since by another lane of the room makes this one wait.
             let state = self.next_state(room, lane, now);
             if state == LaneState::Ready {
@@ -221,11 +261,23 @@ impl Lanes {
 
     /// Whether a lane of that priority is ready.
     pub fn has_ready(&self, path: usize, priority: Priority) -> bool {
-        self.paths[path].ready[priority as usize] > 0
+        self.paths[path].rings[priority as usize].len() > 0
+    }
+
+    /// Asks for the memory of what is served soon, and returns a message that is served very soon.
+    pub fn look_ahead(&mut self, path: usize, priority: Priority) -> Option<&Job> {
+        let lane = priority as usize;
+        let ring = &mut self.paths[path].rings[lane];
+        ring.look_ahead(|room| self.rooms.expect(room as usize));
+        let head = |room: u32| Some(self.rooms.get(room as usize)?.lanes[lane].head as usize);
+        if let Some(head) = ring.asked_for(ROOM_COMES).and_then(head) {
+            self.jobs.expect(head);
+        }
+        self.jobs.get(ring.asked_for(MESSAGE_COMES).and_then(head)?)
     }
 
     /// Whether this job could leave at once in another's call: it heads a ready lane.
-    pub fn may_join(&mut self, key: u32, now: Mono) -> bool {
+    pub fn may_join(&self, key: u32, now: Mono) -> bool {
         let job = &self.jobs[key as usize];
         let (room, lane) = (job.room, job.message.priority as usize);
         if job.away || job.alone || self.rooms[room as usize].lanes[lane].head != key {
@@ -235,14 +287,14 @@ impl Lanes {
     }
 
     /// The job behind this one in its lane, if the room's pace has a place for one more than `taken`.
-    pub fn behind(&mut self, key: u32, taken: usize, now: Mono) -> Option<u32> {
+    pub fn behind(&self, key: u32, taken: usize, now: Mono) -> Option<u32> {
         let job = &self.jobs[key as usize];
         let (room, high, next) = (job.room, job.message.priority == Priority::High, job.next);
         let behind = self.jobs.get(next as usize)?;
         if behind.not_before > now || behind.alone || !job.message.content.joins(&behind.message.content) {
             return None;
         }
-        (self.pace_left(room, high, now) as usize > taken).then_some(next)
+        (self.pace_left(room, high) as usize > taken).then_some(next)
     }
 
     /// All jobs of a room that no call carries.
@@ -266,8 +318,10 @@ impl Lanes {
             job.away = true;
             let (room, lane) = (job.room, job.message.priority as usize);
             let entry = &mut self.rooms[room as usize];
-            entry.away += 1;
-            entry.away_high += u32::from(lane == Priority::High as usize);
+            if self.paths[entry.path as usize].limits.are_any() {
+                entry.taken += 1;
+                entry.taken_high += u32::from(lane == Priority::High as usize);
+            }
             self.set_state(room, lane, LaneState::Away);
         }
     }
@@ -276,74 +330,89 @@ impl Lanes {
     pub fn landed(&mut self, key: u32, now: Mono) {
         let job = &mut self.jobs[key as usize];
         job.away = false;
-        let (room, lane) = (job.room, job.message.priority as usize);
-        let entry = &mut self.rooms[room as usize];
-        let limits = self.paths[entry.path as usize].limits;
-        entry.away -= 1;
-        if limits.per_second.is_some() {
-            entry.pace.push_back(now + pace::PERIOD);
-        }
-        if lane == Priority::High as usize {
-            entry.away_high -= 1;
-            if limits.high_per_second.is_some() {
-                entry.pace_high.push_back(now + pace::PERIOD);
-            }
+        let (room, high) = (job.room, job.message.priority == Priority::High);
+        if self.paths[self.rooms[room as usize].path as usize].limits.are_any() {
+            self.cooling.push(room, high, now);
         }
     }
 
-    /// Finds the places of a room's lanes anew, after its calls landed or its jobs changed. The
-    /// room may have been forgotten with its last job.
-    pub fn replace(&mut self, room: u32, now: Mono) {
+    /// Finds a lane's place anew, after its call landed or one of its jobs, which this is, changed.
+    pub fn replace(&mut self, key: u32, now: Mono) {
+        let job = &self.jobs[key as usize];
+        self.place(job.room, job.message.priority as usize, now);
+    }
+
+    /// The provider says that the room does not exist. It may have been forgotten with its last job,
+    /// where no pace remembers it.
+    pub fn set_gone(&mut self, room: u32, until: Mono) {
         if !self.rooms.contains(room as usize) {
             return;
         }
-        for lane in 0..4 {
-            self.place(room, lane, now);
-        }
-        self.forget_if_idle(room, now);
-    }
-
-    /// The provider says that the room does not exist.
-    pub fn set_gone(&mut self, room: u32, until: Mono) {
-        self.rooms[room as usize].gone_until = Some(until);
+        self.set_there(room);
+        self.rooms[room as usize].gone_until = until;
+        self.due.insert((until, token(room, THERE)));
     }
 
     /// The room takes messages: it is there.
     pub fn set_there(&mut self, room: u32) {
-        self.rooms[room as usize].gone_until = None;
+        let until = &mut self.rooms[room as usize].gone_until;
+        if *until != Mono::default() {
+            self.due.remove(&(*until, token(room, THERE)));
+            *until = Mono::default();
+        }
     }
 
     /// Whether the room is known to be gone.
     pub fn is_gone(&self, room: u32, now: Mono) -> bool {
-        self.rooms[room as usize].gone_until.is_some_and(|until| now < until)
+        now < self.rooms[room as usize].gone_until
     }
 
     /// Moves every lane whose time has come.
     pub fn turn(&mut self, now: Mono) {
-        while let Some(&(at, token)) = self.due.first() {
-            if at > now {
-                return;
+        while let Some((room, high)) = self.cooling.pop(now) {
+            if let Some(later) = self.cooling.upcoming() {
+                self.rooms.expect(later as usize);
             }
+            let entry = &mut self.rooms[room as usize];
+            entry.taken -= 1;
+            entry.taken_high -= u32::from(high);
+            if entry.jobs == 0 {
+                self.forget_if_idle(room);
+            } else if entry.states.contains(&LaneState::Pace) {
+                for lane in 0..4 {
+                    if self.rooms[room as usize].states[lane] == LaneState::Pace {
+                        self.place(room, lane, now);
+                    }
+                }
+            }
+        }
+        while let Some(&(at, token)) = self.due.first()
+            && at <= now
+        {
             self.due.pop_first();
             let (room, lane) = (u32_key(usize::try_from(token >> 3).expect("a room key")), token & 7);
-            if lane == FORGET {
-                self.rooms[room as usize].forget_at = None;
-                self.forget_if_idle(room, now);
+            if lane == THERE {
+                self.rooms[room as usize].gone_until = Mono::default();
+                self.forget_if_idle(room);
             } else {
                 self.place(room, usize::try_from(lane).expect("a lane"), now);
             }
         }
     }
 
-    /// When [`Lanes::turn`] has something to do next.
+    /// When [`Lanes::turn`] has something to do next. Rooms that have cooled are forgotten when all
+    /// have, or when anything else happens: nobody is woken for one.
     pub fn wake(&self) -> Option<Mono> {
-        self.due.first().map(|&(at, _)| at)
+        let paced = self.paths.iter().any(|path| path.pace > 0);
+        let cooled = if paced { self.cooling.next() } else { self.cooling.last() };
+        let due = self.due.first().map(|&(at, _)| at);
+        due.into_iter().chain(cooled).min()
     }
 
     /// What the messages of a path wait for.
     pub fn waiting(&self, path: usize) -> Waiting {
         let lanes = &self.paths[path];
-        let quota = lanes.ready.iter().sum();
+        let quota = lanes.rings.iter().map(Ring::len).sum();
         let heads = quota + lanes.backoff + lanes.pace + lanes.away;
         Waiting {
             quota,
@@ -361,113 +430,77 @@ impl Lanes {
         self.set_state(room, lane, state);
     }
 
-    fn next_state(&mut self, room: u32, lane: usize, now: Mono) -> LaneState {
+    fn next_state(&self, room: u32, lane: usize, now: Mono) -> LaneState {
         let head = self.rooms[room as usize].lanes[lane].head;
         if head == NONE {
             return LaneState::Empty;
         }
         let job = &self.jobs[head as usize];
         if job.away {
-            return LaneState::Away;
-        }
-        if job.not_before > now {
-            return LaneState::Backoff(job.not_before);
-        }
-        let high = lane == Priority::High as usize;
-        if self.pace_left(room, high, now) > 0 {
-            return LaneState::Ready;
-        }
-        let entry = &self.rooms[room as usize];
-        let limits = self.paths[entry.path as usize].limits;
-        let all = pace::opens(limits.per_second, entry.away, &entry.pace);
-        let high = if high {
-            pace::opens(limits.high_per_second, entry.away_high, &entry.pace_high)
+            LaneState::Away
+        } else if job.not_before > now {
+            LaneState::Backoff
+        } else if self.pace_left(room, lane == Priority::High as usize) > 0 {
+            LaneState::Ready
         } else {
-            Opens::Open
-        };
-        match (all, high) {
-            (Opens::WithAnswer, _) | (_, Opens::WithAnswer) => LaneState::PaceAway,
-            (Opens::At(one), Opens::At(other)) => LaneState::Pace(one.max(other)),
-            (Opens::At(at), Opens::Open) | (Opens::Open, Opens::At(at)) => LaneState::Pace(at),
-            (Opens::Open, Opens::Open) => LaneState::Ready,
+            LaneState::Pace
         }
     }
 
-    /// Messages that the room's pace lets go now.
-    fn pace_left(&mut self, room: u32, high: bool, now: Mono) -> u32 {
-        let entry = &mut self.rooms[room as usize];
+    /// Messages that the room's pace lets go.
+    fn pace_left(&self, room: u32, high: bool) -> u32 {
+        let entry = &self.rooms[room as usize];
         let limits = self.paths[entry.path as usize].limits;
-        let all = pace::left(limits.per_second, entry.away, &mut entry.pace, now);
-        match high {
-            true => all.min(pace::left(limits.high_per_second, entry.away_high, &mut entry.pace_high, now)),
-            false => all,
-        }
+        let left = |limit: Option<u32>, taken| limit.map_or(u32::MAX, |limit| limit.saturating_sub(taken));
+        let all = left(limits.per_second, entry.taken);
+        if high { all.min(left(limits.high_per_second, entry.taken_high)) } else { all }
     }
 
     fn set_state(&mut self, room: u32, lane: usize, state: LaneState) {
         let entry = &mut self.rooms[room as usize];
-        let old = std::mem::replace(&mut entry.lanes[lane].state, state);
+        let old = entry.states[lane];
         if old == state {
             return;
         }
+        let head = entry.lanes[lane].head;
+        if old == LaneState::Backoff {
+            self.due.remove(&(self.jobs[head as usize].not_before, token(room, lane as u64)));
+        }
+        entry.states[lane] = state;
         let path = &mut self.paths[entry.path as usize];
-        if let Some(count) = counter(path, lane, old) {
+        if let Some(count) = counter(path, old) {
             *count -= 1;
         }
-        if let Some(count) = counter(path, lane, state) {
+        if let Some(count) = counter(path, state) {
             *count += 1;
         }
-        let token = (u64::from(room) << 3) | lane as u64;
-        match old {
-            LaneState::Backoff(at) | LaneState::Pace(at) => drop(self.due.remove(&(at, token))),
-            LaneState::Ready => {
-                entry.lanes[lane].entry = 0;
-                if path.ready[lane] == 0 {
-                    // Nobody is ready: every entry left is of a lane that has gone.
-                    path.rings[lane].clear();
-                }
-            }
-            LaneState::Empty | LaneState::PaceAway | LaneState::Away => {}
+        if old == LaneState::Ready {
+            path.rings[lane].remove(entry.lanes[lane].stand);
         }
         match state {
-            LaneState::Backoff(at) | LaneState::Pace(at) => drop(self.due.insert((at, token))),
-            LaneState::Ready => {
-                self.entries += 1;
-                entry.lanes[lane].entry = self.entries;
-                path.rings[lane].push_back((room, self.entries));
+            LaneState::Backoff => {
+                self.due.insert((self.jobs[head as usize].not_before, token(room, lane as u64)));
             }
-            LaneState::Empty | LaneState::PaceAway | LaneState::Away => {}
+            LaneState::Ready => entry.lanes[lane].stand = path.rings[lane].push(room),
+            LaneState::Empty | LaneState::Pace | LaneState::Away => {}
         }
     }
 
-    /// Forgets a room that holds nothing: at once, or when its pace has run out.
-    fn forget_if_idle(&mut self, room: u32, now: Mono) {
-        let entry = &mut self.rooms[room as usize];
-        if entry.jobs > 0 {
-            return;
-        }
-        let until = entry.pace.back().copied().max(entry.gone_until).filter(|&at| at > now);
-        match until {
-            Some(at) if entry.forget_at != Some(at) => {
-                let token = (u64::from(room) << 3) | FORGET;
-                if let Some(old) = entry.forget_at.replace(at) {
-                    self.due.remove(&(old, token));
-                }
-                self.due.insert((at, token));
-            }
-            Some(_) => {}
-            None => {
-                if let Some(old) = entry.forget_at {
-                    self.due.remove(&(old, (u64::from(room) << 3) | FORGET));
-                }
-                let entry = self.rooms.remove(room as usize);
-                self.paths[entry.path as usize].index.remove(&entry.name.0);
-            }
+    /// Forgets a room that holds nothing and of whose pace nothing is taken.
+    fn forget_if_idle(&mut self, room: u32) {
+        let entry = &self.rooms[room as usize];
+        if entry.jobs == 0 && entry.taken == 0 && entry.gone_until == Mono::default() {
+            self.index.remove(entry.hash, room);
+            self.rooms.remove(room as usize);
         }
     }
 }
 
-/// Slab keys as they are kept: memory ends long before 2^32 entries of 100 bytes and more.
+fn token(room: u32, lane: u64) -> u64 {
+    (u64::from(room) << 3) | lane
+}
+
+/// Keys as they are kept: memory ends long before 2^32 entries of 100 bytes and more.
 fn u32_key(key: usize) -> u32 {
     u32::try_from(key).expect("fewer than 2^32 entries fit in memory")
 }

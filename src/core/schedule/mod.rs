@@ -5,6 +5,7 @@
 //! time of [`Scheduler::poll_wake`]. It never waits, and what it holds is bounded by the limits it
 //! was given: it asks sources to pause before it is full.
 
+mod ahead;
 pub mod backoff;
 mod conflate;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod gate;
 mod holdup;
 #[cfg(test)]
 mod holdup_tests;
+mod index;
 mod intake;
 mod job;
 mod lane;
@@ -21,7 +23,9 @@ mod login;
 mod outcome;
 mod pace;
 mod pick;
+mod pool;
 pub(in crate::core) mod quota;
+mod ring;
 mod room;
 mod shares;
 pub mod status;

@@ -123,10 +123,10 @@ impl Scheduler {
             drops_repeats,
             refusals_blame_account,
         };
-        let (room, route, group) = (job.room, job.message.route, job.group);
+        let (room, route, record) = (job.room, job.message.route, job.record);
         let retry = &self.settings.routes[usize::from(route.0)].retry;
         let verdict = verdict(retry, case, outcome);
-        let partition = self.held.partition_of(self.held.groups[group as usize].record);
+        let partition = self.held.partition_of(record);
         match verdict {
             Verdict::Accepted(how) => {
                 self.lanes.set_there(room);
@@ -152,12 +152,13 @@ impl Scheduler {
                 };
                 if job.expires.is_some_and(|at| at <= now.mono) {
                     self.finish_expired(key, now.mono);
+                } else {
+                    self.lanes.replace(key, now.mono);
                 }
             }
         }
-        self.lanes.replace(room, now.mono);
         // Counted as away until it is judged: a partition is not let go between two messages of one call.
-        self.held.count_away(partition, false);
+        self.held.returned(partition);
         self.release_if_done(partition);
     }
 
@@ -174,7 +175,7 @@ impl Scheduler {
 
     /// A message came back to a partition that is being given up.
     fn give_back(&mut self, key: u32, now: Now) {
-        let record = self.held.groups[self.lanes.job(key).group as usize].record;
+        let record = self.lanes.job(key).record;
         self.abandon(key, now.mono);
         if self.held.records[record as usize].groups.is_empty() {
             self.held.release(record, &mut self.effects);
@@ -269,10 +270,6 @@ fn error(outcome: &Outcome) -> String {
 
 /// Writes a try into the job's history. A try that may have been delivered marks all later ones.
 fn remember(job: &mut super::job::Job, outcome: &Outcome, at: Wall) {
-    job.tries.last = Some(at);
+    job.returned(trouble(outcome), at);
     job.maybe_sent |= matches!(outcome, Outcome::Uncertain(_));
-    if let Some(trouble) = trouble(outcome) {
-        job.tries.http_status = trouble.status;
-        job.tries.provider_code.clone_from(&trouble.code);
-    }
 }

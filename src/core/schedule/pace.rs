@@ -1,5 +1,6 @@
 //! The pace of a room: how many messages it may get in a second, counted like quota slots from the
-//! call's leaving to one period after its answer.
+//! call's leaving to one period after its answer. All rooms share the period, so the places come
+//! back in the order of the answers, and one queue serves them all: a room itself keeps two numbers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,36 +10,59 @@ use crate::core::time::Mono;
 /// One period of a room's pace, with the same margin as quota slots have.
 pub const PERIOD: Duration = Duration::from_millis(1_005);
 
-/// When a pace has a place again.
-pub enum Opens {
-    /// Now.
-    Open,
-    /// Then.
-    At(Mono),
-    /// When a call has answered.
-    WithAnswer,
+/// So many places ahead a room's memory is asked for.
+const AHEAD: usize = 8;
+
+/// Room for so many is kept when none is taken: sixteen kilobytes.
+const KEPT: usize = 1 << 10;
+
+/// Places that come back. As many as calls were answered within a period: the quotas bound it, not
+/// the rooms.
+#[derive(Debug, Default)]
+pub struct Cooling {
+    places: VecDeque<Place>,
 }
 
-/// Messages that may go now: those that are away and those answered less than a period ago take a place.
-pub fn left(limit: Option<u32>, away: u32, cooling: &mut VecDeque<Mono>, now: Mono) -> u32 {
-    let Some(limit) = limit else { return u32::MAX };
-    while cooling.front().is_some_and(|&at| at <= now) {
-        cooling.pop_front();
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    free_at: Mono,
+    room: u32,
+    high: bool,
+}
+
+impl Cooling {
+    /// A message to that room was answered.
+    pub fn push(&mut self, room: u32, high: bool, now: Mono) {
+        self.places.push_back(Place { free_at: now + PERIOD, room, high });
     }
-    limit.saturating_sub(away + count(cooling))
-}
 
-/// When one message more may go.
-pub fn opens(limit: Option<u32>, away: u32, cooling: &VecDeque<Mono>) -> Opens {
-    match (limit, cooling.front()) {
-        (Some(limit), _) if away + count(cooling) < limit => Opens::Open,
-        (Some(_), Some(&at)) => Opens::At(at),
-        (Some(_), None) => Opens::WithAnswer,
-        (None, _) => Opens::Open,
+    /// A place that is free again, by its room and whether a high message had it.
+    pub fn pop(&mut self, now: Mono) -> Option<(u32, bool)> {
+        let place = *self.places.front().filter(|place| place.free_at <= now)?;
+        self.places.pop_front();
+        if self.places.is_empty() {
+            self.places.shrink_to(KEPT);
+        }
+        Some((place.room, place.high))
     }
-}
 
-/// A pace is at most a 32-bit number, and so many places are taken at the most.
-fn count(cooling: &VecDeque<Mono>) -> u32 {
-    u32::try_from(cooling.len()).expect("no more places are taken than there are")
+    /// The room of a place that comes back soon.
+    pub fn upcoming(&self) -> Option<u32> {
+        self.places.get(AHEAD).map(|place| place.room)
+    }
+
+    /// When the next place is free.
+    pub fn next(&self) -> Option<Mono> {
+        self.places.front().map(|place| place.free_at)
+    }
+
+    /// When the next place of that room is free.
+    pub fn next_of(&self, room: u32) -> Option<Mono> {
+        self.places.iter().find(|place| place.room == room).map(|place| place.free_at)
+    }
+
+    /// When all are.
+    pub fn last(&self) -> Option<Mono> {
+        self.places.back().map(|place| place.free_at)
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::ahead;
 use super::gate::Pass;
 use super::lane::path_index;
 use super::login::Access;
@@ -159,11 +160,24 @@ impl Scheduler {
         loop {
             let state = &mut self.accounts[usize::from(account.0)].paths[path as usize];
             let priority = state.turn.next(|priority| ready[priority as usize])?;
-            match self.lanes.pop_ready(place, priority, now.mono) {
-                Some(first) => return Some(self.call(first, most, pass, session, now)),
+            match self.lanes.next_ready(place, priority, now.mono) {
+                Some(first) => {
+                    let call = self.call(first, most, pass, session, now);
+                    self.look_ahead(place, priority);
+                    return Some(call);
+                }
                 // Those that stood there wait for their rooms' pace by now.
                 None => ready[priority as usize] = false,
             }
+        }
+    }
+
+    /// Asks for the memory of what will be called out soon.
+    fn look_ahead(&mut self, place: usize, priority: Priority) {
+        if let Some(job) = self.lanes.look_ahead(place, priority) {
+            self.held.expect(job.group, job.record);
+            ahead::fetch_shared(&job.message.room.0);
+            ahead::fetch_shared(&job.message.content);
         }
     }
 
@@ -190,21 +204,17 @@ impl Scheduler {
         let mut items = Items::new();
         for &key in &jobs {
             let job = self.lanes.job_mut(key);
-            if job.tries.attempts == 0 {
+            if job.attempts == 0 {
                 job.accepted_mark = accepted;
-                job.tries.first = Some(now.wall);
             }
-            job.tries.attempts += 1;
-            job.tries.last = Some(now.wall);
+            job.leaves(now.wall);
             items.push(Item {
                 room: job.message.room.clone(),
                 id: job.message.id,
                 content: Arc::clone(&job.message.content),
                 resend: job.maybe_sent,
             });
-            let record = self.held.groups[job.group as usize].record;
-            let partition = self.held.partition_of(record);
-            self.held.count_away(partition, true);
+            self.held.leaves(job.record);
         }
         self.attempts.insert(Away { id, account, path, jobs, session: session.clone() });
         Effect::Send(Attempt { id, account, path, items, session })

@@ -1,9 +1,9 @@
 //! What is kept of a room, of its lanes, and of the path they belong to. Only `lane` changes it.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::job::NONE;
+use super::ring::{Ring, Stand};
 use crate::core::model::Room;
 use crate::core::time::Mono;
 
@@ -15,59 +15,89 @@ pub enum LaneState {
     Empty,
     /// In the ring: its head may go.
     Ready,
-    /// In the set of due times: its head repeats a failure.
-    Backoff(Mono),
-    /// In the set of due times: its room has had enough for now.
-    Pace(Mono),
-    /// The room's pace is all taken by calls without an answer.
-    PaceAway,
+    /// In the set of due times, at its head's `not_before`: its head repeats a failure.
+    Backoff,
+    /// Its room has had enough for now; looked at when a place of the room's pace comes back.
+    Pace,
     /// A call is away.
     Away,
 }
 
-#[derive(Debug)]
+/// A lane's messages, and where it stands in the ring while it is ready.
+#[derive(Clone, Copy, Debug)]
 pub struct Lane {
     pub head: u32,
     pub tail: u32,
-    pub state: LaneState,
-    /// The number of its entry in the ring, while it is ready.
-    pub entry: u64,
+    pub stand: Stand,
 }
 
 impl Default for Lane {
     fn default() -> Self {
-        Self { head: NONE, tail: NONE, state: LaneState::Empty, entry: 0 }
+        Self { head: NONE, tail: NONE, stand: Stand::NOWHERE }
     }
 }
 
+/// A room. Two lines of a processor's cache: what it is, and what waits in it.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct RoomEntry {
-    pub name: Room,
+    pub name: Name,
+    /// Of its name and path.
+    pub hash: u32,
     pub path: u32,
-    pub lanes: [Lane; 4],
     /// Messages, waiting or away.
     pub jobs: u32,
-    /// Messages away, over all lanes.
-    pub away: u32,
-    /// Of those, high ones.
-    pub away_high: u32,
-    /// When the room's pace has a place again, in order.
-    pub pace: VecDeque<Mono>,
-    pub pace_high: VecDeque<Mono>,
-    /// The provider says the room does not exist; believed until then.
-    pub gone_until: Option<Mono>,
-    pub forget_at: Option<Mono>,
+    /// Places of the room's pace that are taken: by messages away and by those answered less than a
+    /// period ago.
+    pub taken: u32,
+    /// Of those, by high ones.
+    pub taken_high: u32,
+    pub states: [LaneState; 4],
+    /// The provider says the room does not exist; believed until then. Zero: it says nothing.
+    pub gone_until: Mono,
+    pub lanes: [Lane; 4],
+}
+
+const _: () = assert!(size_of::<RoomEntry>() == 128);
+
+/// A room's name. The ids that providers make are short and stand in place.
+#[derive(Debug)]
+pub enum Name {
+    /// With its length.
+    Short(u8, [u8; SHORT]),
+    Long(Arc<str>),
+}
+
+/// What fits beside a length and a tag into the 24 bytes that a long name needs anyway. Yunxin's
+/// ids have at most 20 digits.
+const SHORT: usize = 22;
+
+impl Name {
+    pub fn new(room: &Room) -> Self {
+        let mut short = [0; SHORT];
+        match (short.get_mut(..room.0.len()), u8::try_from(room.0.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(room.0.as_bytes());
+                Self::Short(len, short)
+            }
+            _ => Self::Long(Arc::clone(&room.0)),
+        }
+    }
+
+    pub fn is(&self, name: &str) -> bool {
+        match self {
+            Self::Short(len, short) => short[..usize::from(*len)] == *name.as_bytes(),
+            Self::Long(long) => **long == *name,
+        }
+    }
 }
 
 /// The rings of one path and what is counted of it.
 #[derive(Debug)]
 pub struct PathLanes {
     pub limits: RoomLimits,
-    pub index: HashMap<Arc<str>, u32>,
-    /// Ready lanes in their order: room and entry number. A lane that is no longer ready leaves its
-    /// entry behind; the number tells.
-    pub rings: [VecDeque<(u32, u64)>; 4],
-    pub ready: [usize; 4],
+    /// Ready lanes, by priority.
+    pub rings: [Ring; 4],
     pub backoff: usize,
     pub pace: usize,
     pub away: usize,
@@ -80,13 +110,35 @@ pub struct RoomLimits {
     pub high_per_second: Option<u32>,
 }
 
-/// The counter that a lane in that state is counted by; empty lanes are not counted.
-pub fn counter(path: &mut PathLanes, lane: usize, state: LaneState) -> Option<&mut usize> {
+impl RoomLimits {
+    /// Whether there are any, so that places are counted at all.
+    pub fn are_any(self) -> bool {
+        self.per_second.is_some() || self.high_per_second.is_some()
+    }
+}
+
+/// The counter that a lane in that state is counted by; empty lanes are not counted, ready ones are
+/// counted by their ring.
+pub fn counter(path: &mut PathLanes, state: LaneState) -> Option<&mut usize> {
     match state {
-        LaneState::Empty => None,
-        LaneState::Ready => Some(&mut path.ready[lane]),
-        LaneState::Backoff(_) => Some(&mut path.backoff),
-        LaneState::Pace(_) | LaneState::PaceAway => Some(&mut path.pace),
+        LaneState::Empty | LaneState::Ready => None,
+        LaneState::Backoff => Some(&mut path.backoff),
+        LaneState::Pace => Some(&mut path.pace),
         LaneState::Away => Some(&mut path.away),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_any_length_are_kept_whole() {
+        for name in ["", "36", "1234567890123456789012", "12345678901234567890123", "房间"] {
+            let kept = Name::new(&Room(name.into()));
+            assert!(kept.is(name), "{name}");
+            assert!(!kept.is(&format!("{name}0")), "{name}");
+            assert_eq!(matches!(kept, Name::Short(..)), name.len() <= SHORT, "{name}");
+        }
     }
 }

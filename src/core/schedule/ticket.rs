@@ -14,6 +14,8 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 pub use self::bounds::Load;
+use super::ahead;
+use super::pool::Pool;
 use super::{Effect, IntakeReason, SourceSettings};
 
 use crate::core::model::{
@@ -21,8 +23,9 @@ use crate::core::model::{
 };
 use crate::core::time::Mono;
 
-/// A record that is held.
+/// A record that is held: one line of a processor's cache.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct HeldRecord {
     /// The record.
     pub record: Arc<Record>,
@@ -38,8 +41,11 @@ pub struct HeldRecord {
     next: u32,
 }
 
-/// Messages of one record that share their content.
+const _: () = assert!(size_of::<HeldRecord>() == 64);
+
+/// Messages of one record that share their content: one line of a processor's cache.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Group {
     /// The record.
     pub record: u32,
@@ -47,19 +53,21 @@ pub struct Group {
     pub route: RouteId,
     /// Who sends them.
     pub account: AccountId,
-    /// Their base id.
-    pub base: BaseId,
     /// Jobs not finished.
     pub jobs: SmallVec<[u32; 2]>,
     /// Rooms that will not get theirs.
     pub failed: Vec<FailedRoom>,
 }
 
+const _: () = assert!(size_of::<Group>() == 64);
+
 /// A room that will not get its message.
 #[derive(Debug)]
 pub struct FailedRoom {
     /// The letter's class.
     pub class: Class,
+    /// The base id of its message, which siblings share.
+    pub base: BaseId,
     /// The room; empty for a broadcast.
     pub room: Room,
     /// One line for people.
@@ -105,9 +113,9 @@ struct Source {
 #[derive(Debug)]
 pub struct Held {
     /// Records by key.
-    pub records: Slab<HeldRecord>,
+    pub records: Pool<HeldRecord>,
     /// Groups by key.
-    pub groups: Slab<Group>,
+    pub groups: Pool<Group>,
     partitions: Slab<Partition>,
     by_id: BTreeMap<(SourceId, PartitionId, Epoch), u32>,
     sources: Vec<Source>,
@@ -132,8 +140,8 @@ impl Held {
             })
             .collect();
         Self {
-            records: Slab::new(),
-            groups: Slab::new(),
+            records: Pool::new(),
+            groups: Pool::new(),
             partitions: Slab::new(),
             by_id: BTreeMap::new(),
             sources,
@@ -244,10 +252,23 @@ impl Held {
         keys
     }
 
-    /// A message of a partition left, or came back and was judged (`false`).
-    pub fn count_away(&mut self, partition: u32, leaves: bool) {
-        let away = &mut self.partitions[partition as usize].away;
-        *away = if leaves { *away + 1 } else { *away - 1 };
+    /// A message of that record leaves.
+    pub fn leaves(&mut self, record: u32) {
+        let held = &self.records[record as usize];
+        // It is looked at again when the record is settled.
+        ahead::fetch_shared(&held.record);
+        self.partitions[held.partition as usize].away += 1;
+    }
+
+    /// A message of a partition came back and was judged.
+    pub fn returned(&mut self, partition: u32) {
+        self.partitions[partition as usize].away -= 1;
+    }
+
+    /// The memory of a record and its group will be looked at soon.
+    pub fn expect(&self, group: u32, record: u32) {
+        self.groups.expect(group as usize);
+        self.records.expect(record as usize);
     }
 
     /// The partition is being given up: it takes no more records.
@@ -309,7 +330,7 @@ impl Held {
     }
 }
 
-/// Slab keys as they are kept.
+/// Keys as they are kept.
 fn key(key: usize) -> u32 {
     u32::try_from(key).expect("fewer than 2^32 records fit in memory")
 }
