@@ -22,8 +22,7 @@ fn main() {
 
 const ROOMS: [usize; 3] = [1_000, 100_000, 1_000_000];
 
-fn decide(bencher: Bencher<'_, '_>, rooms: usize, ttl: Option<Duration>) {
-    let mut world = World::new(rooms, ttl);
+fn decide(bencher: Bencher<'_, '_>, rooms: usize, mut world: World) {
     (0..2 * rooms).for_each(|_| world.decide());
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| world.decide());
     assert!(world.settled > 2 * rooms as u64, "nothing was decided");
@@ -32,11 +31,17 @@ fn decide(bencher: Bencher<'_, '_>, rooms: usize, ttl: Option<Duration>) {
 /// Record → call → outcome → settled, with a message waiting in every room and 500 calls away.
 #[divan::bench(args = ROOMS, sample_count = 100, sample_size = 10_000)]
 fn decision(bencher: Bencher<'_, '_>, rooms: usize) {
-    decide(bencher, rooms, None);
+    decide(bencher, rooms, World::new(rooms, None));
 }
 
-/// The same with a time-to-live on every message.
+/// The same in memory that lies in the order in which it is looked at.
+#[divan::bench(args = ROOMS, sample_count = 100, sample_size = 10_000)]
+fn decision_in_order(bencher: Bencher<'_, '_>, rooms: usize) {
+    decide(bencher, rooms, World::in_order(rooms));
+}
+
+/// The same as the first, with a time-to-live on every message.
 #[divan::bench(args = ROOMS, sample_count = 100, sample_size = 10_000)]
 fn decision_with_ttl(bencher: Bencher<'_, '_>, rooms: usize) {
-    decide(bencher, rooms, Some(Duration::from_secs(3_600)));
+    decide(bencher, rooms, World::new(rooms, Some(Duration::from_secs(3_600))));
 }

@@ -35,6 +35,7 @@ pub struct World {
     /// The present.
     pub now: Now,
     rooms: usize,
+    stride: usize,
     arrivals: usize,
     ttl: Option<Duration>,
     /// Time goes on by so much with each decision.
@@ -57,6 +58,8 @@ impl World {
             // The slots of a new process are free.
             now: Now { mono: now.mono + Duration::from_secs(2), ..now },
             rooms: 1,
+            // A prime that divides no number of rooms used here; no room is near the one before.
+            stride: 7_368_787,
             arrivals: 0,
             ttl,
             step: Duration::from_micros(1),
@@ -67,8 +70,17 @@ impl World {
         }
     }
 
+    /// One message waits in each of so many rooms. They lie in memory in the order in which they are
+    /// served, which processors read ahead.
+    pub fn in_order(rooms: usize) -> Self {
+        let mut world = Self { rooms, stride: 1, ..Self::empty(None) };
+        (0..rooms).for_each(|_| world.arrive_next());
+        world.obey(AWAY);
+        world
+    }
+
     /// One message waits in each of so many rooms. Rooms, messages and records lie in memory in no
-    /// order: who is next is nobody's neighbour.
+    /// order: who is next is nobody's neighbour. That is how it is in a process that runs for long.
     pub fn new(rooms: usize, ttl: Option<Duration>) -> Self {
         let mut world = Self { rooms, ..Self::empty(ttl) };
         (0..rooms).for_each(|room| world.arrive(room));
@@ -84,11 +96,9 @@ impl World {
         world
     }
 
-    /// Rooms take turns, in an order in which none is near the one before.
+    /// Rooms take turns, each once a round.
     fn arrive_next(&mut self) {
-        // A prime that divides no number of rooms used here: every room comes once a round.
-        let room = self.arrivals.wrapping_mul(7_368_787) % self.rooms;
-        self.arrive(room);
+        self.arrive(self.arrivals.wrapping_mul(self.stride) % self.rooms);
     }
 
     fn arrive(&mut self, room: usize) {

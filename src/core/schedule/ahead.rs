@@ -13,7 +13,12 @@ pub fn fetch<T: ?Sized>(value: &T) {
     fetch_bytes(std::ptr::from_ref(value).cast(), size_of_val(value));
 }
 
-/// The same of something shared, with the count of its owners, which stands before it.
+/// Its first line will.
+pub fn fetch_start<T>(value: &T) {
+    fetch_bytes(std::ptr::from_ref(value).cast(), 1);
+}
+
+/// All of something shared will, with the count of its owners, which stands before it.
 pub fn fetch_shared<T: ?Sized>(value: &Arc<T>) {
     const COUNTS: usize = 2 * size_of::<usize>();
     let start = Arc::as_ptr(value).cast::<u8>().wrapping_sub(COUNTS);

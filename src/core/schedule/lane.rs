@@ -13,7 +13,7 @@ use super::job::{Job, NONE};
 use super::pace::Cooling;
 use super::pool::Pool;
 use super::ring::Ring;
-use super::room::{Lane, LaneState, Name, PathLanes, RoomEntry, RoomLimits, counter};
+use super::room::{LaneState, PathLanes, RoomEntry, RoomLimits, counter};
 use super::status::Waiting;
 use crate::core::model::{AccountId, Path, Priority, Room};
 use crate::core::provider::Limits;
@@ -83,7 +83,7 @@ impl Lanes {
     /// Asks for the memory of the room with that hash.
     pub fn expect_room(&self, hash: u32) {
         if let Some(key) = self.index.find(hash, |_| true) {
-            self.rooms.expect(key as usize);
+            self.rooms.expect_start(key as usize);
         }
     }
 
@@ -97,17 +97,7 @@ impl Lanes {
         if let Some(key) = self.index.find(hash, is_it) {
             return key;
         }
-        let key = u32_key(self.rooms.insert(RoomEntry {
-            name: Name::new(name),
-            hash,
-            path,
-            jobs: 0,
-            taken: 0,
-            taken_high: 0,
-            states: [LaneState::Empty; 4],
-            gone_until: Mono::default(),
-            lanes: [Lane::default(); 4],
-        }));
+        let key = u32_key(self.rooms.insert(RoomEntry::new(name, hash, path)));
         self.index.insert(hash, key);
         key
     }
@@ -186,9 +176,9 @@ impl Lanes {
         let entry = &mut self.rooms[room as usize];
         entry.jobs += 1;
         self.paths[entry.path as usize].jobs += 1;
-        let tail = std::mem::replace(&mut entry.lanes[lane].tail, key);
+        let tail = std::mem::replace(&mut entry.lane_mut(lane).tail, key);
         match tail {
-            NONE => entry.lanes[lane].head = key,
+            NONE => entry.lane_mut(lane).head = key,
             _ => {
                 self.jobs[tail as usize].next = key;
                 self.jobs[key as usize].prev = tail;
@@ -205,7 +195,7 @@ impl Lanes {
         let job = &self.jobs[key as usize];
         let (room, lane) = (job.room, job.message.priority as usize);
         let entry = &self.rooms[room as usize];
-        if entry.lanes[lane].head == key && entry.states[lane] == LaneState::Backoff {
+        if entry.lane(lane).head == key && entry.states[lane] == LaneState::Backoff {
             // While its due time is known: the next head has another.
             self.set_state(room, lane, LaneState::Empty);
         }
@@ -214,11 +204,11 @@ impl Lanes {
         entry.jobs -= 1;
         self.paths[entry.path as usize].jobs -= 1;
         match job.prev {
-            NONE => entry.lanes[lane].head = job.next,
+            NONE => entry.lane_mut(lane).head = job.next,
             prev => self.jobs[prev as usize].next = job.next,
         }
         match job.next {
-            NONE => self.rooms[job.room as usize].lanes[lane].tail = job.prev,
+            NONE => self.rooms[job.room as usize].lane_mut(lane).tail = job.prev,
             next => self.jobs[next as usize].prev = job.prev,
         }
         self.place(job.room, lane, now);
@@ -229,9 +219,9 @@ impl Lanes {
     /// The oldest job of a room that no call carries: the first of the lane that `first` names, or
     /// of the next lane that has one.
     pub fn oldest_waiting(&self, room: u32, first: Priority) -> Option<u32> {
-        let lanes = &self.rooms[room as usize].lanes;
+        let entry = &self.rooms[room as usize];
         let order = (0..4).map(|step| (first as usize + step) % 4);
-        order.filter_map(|lane| self.first_waiting(lanes[lane].head)).next()
+        order.filter_map(|lane| self.first_waiting(entry.lane(lane).head)).next()
     }
 
     fn first_waiting(&self, mut key: u32) -> Option<u32> {
@@ -252,7 +242,7 @@ impl Lanes {
             // A place taken since by another lane of the room makes this one wait.
             let state = self.next_state(room, lane, now);
             if state == LaneState::Ready {
-                return Some(self.rooms[room as usize].lanes[lane].head);
+                return Some(self.rooms[room as usize].lane(lane).head);
             }
             self.set_state(room, lane, state);
         }
@@ -268,8 +258,8 @@ impl Lanes {
     pub fn look_ahead(&mut self, path: usize, priority: Priority) -> Option<&Job> {
         let lane = priority as usize;
         let ring = &mut self.paths[path].rings[lane];
-        ring.look_ahead(|room| self.rooms.expect(room as usize));
-        let head = |room: u32| Some(self.rooms.get(room as usize)?.lanes[lane].head as usize);
+        ring.look_ahead(|room| self.rooms.expect_start(room as usize));
+        let head = |room: u32| Some(self.rooms.get(room as usize)?.lane(lane).head as usize);
         if let Some(head) = ring.asked_for(ROOM_COMES).and_then(head) {
             self.jobs.expect(head);
         }
@@ -280,7 +270,7 @@ impl Lanes {
     pub fn may_join(&self, key: u32, now: Mono) -> bool {
         let job = &self.jobs[key as usize];
         let (room, lane) = (job.room, job.message.priority as usize);
-        if job.away || job.alone || self.rooms[room as usize].lanes[lane].head != key {
+        if job.away || job.alone || self.rooms[room as usize].lane(lane).head != key {
             return false;
         }
         self.next_state(room, lane, now) == LaneState::Ready
@@ -300,8 +290,9 @@ impl Lanes {
     /// All jobs of a room that no call carries.
     pub fn waiting_in(&self, room: u32) -> Vec<u32> {
         let mut waiting = Vec::new();
-        for lane in self.rooms.get(room as usize).map_or(&[][..], |entry| &entry.lanes) {
-            let mut key = lane.head;
+        let Some(entry) = self.rooms.get(room as usize) else { return waiting };
+        for lane in 0..4 {
+            let mut key = entry.lane(lane).head;
             while key != NONE {
                 let job = &self.jobs[key as usize];
                 waiting.extend((!job.away).then_some(key));
@@ -349,29 +340,30 @@ impl Lanes {
             return;
         }
         self.set_there(room);
-        self.rooms[room as usize].gone_until = until;
+        let entry = &mut self.rooms[room as usize];
+        (entry.is_gone, entry.gone_until) = (true, until);
         self.due.insert((until, token(room, THERE)));
     }
 
     /// The room takes messages: it is there.
     pub fn set_there(&mut self, room: u32) {
-        let until = &mut self.rooms[room as usize].gone_until;
-        if *until != Mono::default() {
-            self.due.remove(&(*until, token(room, THERE)));
-            *until = Mono::default();
+        let entry = &mut self.rooms[room as usize];
+        if std::mem::take(&mut entry.is_gone) {
+            self.due.remove(&(entry.gone_until, token(room, THERE)));
         }
     }
 
     /// Whether the room is known to be gone.
     pub fn is_gone(&self, room: u32, now: Mono) -> bool {
-        now < self.rooms[room as usize].gone_until
+        let entry = &self.rooms[room as usize];
+        entry.is_gone && now < entry.gone_until
     }
 
     /// Moves every lane whose time has come.
     pub fn turn(&mut self, now: Mono) {
         while let Some((room, high)) = self.cooling.pop(now) {
             if let Some(later) = self.cooling.upcoming() {
-                self.rooms.expect(later as usize);
+                self.rooms.expect_start(later as usize);
             }
             let entry = &mut self.rooms[room as usize];
             entry.taken -= 1;
@@ -392,7 +384,7 @@ impl Lanes {
             self.due.pop_first();
             let (room, lane) = (u32_key(usize::try_from(token >> 3).expect("a room key")), token & 7);
             if lane == THERE {
-                self.rooms[room as usize].gone_until = Mono::default();
+                self.rooms[room as usize].is_gone = false;
                 self.forget_if_idle(room);
             } else {
                 self.place(room, usize::try_from(lane).expect("a lane"), now);
@@ -431,7 +423,7 @@ impl Lanes {
     }
 
     fn next_state(&self, room: u32, lane: usize, now: Mono) -> LaneState {
-        let head = self.rooms[room as usize].lanes[lane].head;
+        let head = self.rooms[room as usize].lane(lane).head;
         if head == NONE {
             return LaneState::Empty;
         }
@@ -462,7 +454,7 @@ impl Lanes {
         if old == state {
             return;
         }
-        let head = entry.lanes[lane].head;
+        let head = entry.lane(lane).head;
         if old == LaneState::Backoff {
             self.due.remove(&(self.jobs[head as usize].not_before, token(room, lane as u64)));
         }
@@ -475,13 +467,13 @@ impl Lanes {
             *count += 1;
         }
         if old == LaneState::Ready {
-            path.rings[lane].remove(entry.lanes[lane].stand);
+            path.rings[lane].remove(entry.lane(lane).stand);
         }
         match state {
             LaneState::Backoff => {
                 self.due.insert((self.jobs[head as usize].not_before, token(room, lane as u64)));
             }
-            LaneState::Ready => entry.lanes[lane].stand = path.rings[lane].push(room),
+            LaneState::Ready => entry.lane_mut(lane).stand = path.rings[lane].push(room),
             LaneState::Empty | LaneState::Pace | LaneState::Away => {}
         }
     }
@@ -489,7 +481,7 @@ impl Lanes {
     /// Forgets a room that holds nothing and of whose pace nothing is taken.
     fn forget_if_idle(&mut self, room: u32) {
         let entry = &self.rooms[room as usize];
-        if entry.jobs == 0 && entry.taken == 0 && entry.gone_until == Mono::default() {
+        if entry.jobs == 0 && entry.taken == 0 && !entry.is_gone {
             self.index.remove(entry.hash, room);
             self.rooms.remove(room as usize);
         }

@@ -112,7 +112,7 @@ impl<T> Pool<T> {
 
     /// The thing at that place, if there is one.
     pub fn get(&self, key: usize) -> Option<&T> {
-        match self.chunks.get(key / CHUNK)?.places.get(key % CHUNK)? {
+        match self.place(key)? {
             Place::Taken(thing) => Some(thing),
             Place::Left(_) => None,
         }
@@ -146,11 +146,22 @@ impl<T> Pool<T> {
         })
     }
 
-    /// The memory at that place will be looked at soon.
+    /// The thing at that place will be looked at soon.
     pub fn expect(&self, key: usize) {
-        if let Some(place) = self.chunks.get(key / CHUNK).and_then(|chunk| chunk.places.get(key % CHUNK)) {
+        if let Some(place) = self.place(key) {
             ahead::fetch(place);
         }
+    }
+
+    /// The first line of it will.
+    pub fn expect_start(&self, key: usize) {
+        if let Some(place) = self.place(key) {
+            ahead::fetch_start(place);
+        }
+    }
+
+    fn place(&self, key: usize) -> Option<&Place<T>> {
+        self.chunks.get(key / CHUNK)?.places.get(key % CHUNK)
     }
 }
 

@@ -1,10 +1,11 @@
 //! What is kept of a room, of its lanes, and of the path they belong to. Only `lane` changes it.
 
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use super::job::NONE;
 use super::ring::{Ring, Stand};
-use crate::core::model::Room;
+use crate::core::model::{Priority, Room};
 use crate::core::time::Mono;
 
 /// Where a lane stands.
@@ -37,9 +38,10 @@ impl Default for Lane {
     }
 }
 
-/// A room. Two lines of a processor's cache: what it is, and what waits in it.
+/// A room. Two lines of a processor's cache, and in most rooms only the first is ever looked at: it
+/// holds what every decision needs, and of the lanes the one that most messages take.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct RoomEntry {
     pub name: Name,
     /// Of its name and path.
@@ -52,13 +54,54 @@ pub struct RoomEntry {
     pub taken: u32,
     /// Of those, by high ones.
     pub taken_high: u32,
+    normal: Lane,
     pub states: [LaneState; 4],
-    /// The provider says the room does not exist; believed until then. Zero: it says nothing.
+    /// The provider says the room does not exist; believed until `gone_until`.
+    pub is_gone: bool,
     pub gone_until: Mono,
-    pub lanes: [Lane; 4],
+    /// High, low and background.
+    others: [Lane; 3],
 }
 
-const _: () = assert!(size_of::<RoomEntry>() == 128);
+const _: () = assert!(size_of::<RoomEntry>() == 128 && offset_of!(RoomEntry, gone_until) == 64);
+
+impl RoomEntry {
+    /// A room without messages and memory of any.
+    pub fn new(room: &Room, hash: u32, path: u32) -> Self {
+        Self {
+            name: Name::new(room),
+            hash,
+            path,
+            jobs: 0,
+            taken: 0,
+            taken_high: 0,
+            normal: Lane::default(),
+            states: [LaneState::Empty; 4],
+            is_gone: false,
+            gone_until: Mono::default(),
+            others: [Lane::default(); 3],
+        }
+    }
+
+    /// The lane of a priority, by its number.
+    pub fn lane(&self, lane: usize) -> &Lane {
+        match lane {
+            NORMAL => &self.normal,
+            _ => &self.others[lane.saturating_sub(1)],
+        }
+    }
+
+    /// The same, to change.
+    pub fn lane_mut(&mut self, lane: usize) -> &mut Lane {
+        match lane {
+            NORMAL => &mut self.normal,
+            _ => &mut self.others[lane.saturating_sub(1)],
+        }
+    }
+}
+
+const NORMAL: usize = Priority::Normal as usize;
+const _: () = assert!(NORMAL == 1, "high stands before it, low and background behind");
 
 /// A room's name. The ids that providers make are short and stand in place.
 #[derive(Debug)]
@@ -131,6 +174,13 @@ pub fn counter(path: &mut PathLanes, state: LaneState) -> Option<&mut usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_priority_has_a_lane_of_its_own() {
+        let mut entry = RoomEntry::new(&Room("36".into()), 0, 0);
+        (0..4).for_each(|lane| entry.lane_mut(lane).head = u32::try_from(lane).unwrap());
+        assert_eq!([0, 1, 2, 3].map(|lane| entry.lane(lane).head), [0, 1, 2, 3]);
+    }
 
     #[test]
     fn names_of_any_length_are_kept_whole() {
