@@ -5,13 +5,13 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are worth reading when it passes, too")]
 
+#[allow(dead_code, reason = "the bench uses the rest")]
 #[path = "../benches/schedule/world.rs"]
 mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use roomcast::core::model::Class;
@@ -21,30 +21,36 @@ use world::World;
 /// The system's allocator, counted.
 struct Counting;
 
-/// Bytes that are allocated now.
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-/// Allocations so far; one that grows or shrinks counts as well.
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Bytes that this thread has allocated and not given back: what other tests and the harness do
+    /// in theirs is no part of it.
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+    /// Allocations so far; one that grows or shrinks counts as well.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count(more: usize, less: usize, allocations: u64) {
+    // Wrapping: a thread may give back what another has taken.
+    BYTES.set(BYTES.get().wrapping_add(more).wrapping_sub(less));
+    ALLOCATIONS.set(ALLOCATIONS.get() + allocations);
+}
 
 // SAFETY: every call is handed on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        BYTES.fetch_add(layout.size(), Relaxed);
+        count(layout.size(), 0, 1);
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Relaxed);
+        count(0, layout.size(), 0);
         // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { System.dealloc(at, layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        BYTES.fetch_add(size, Relaxed);
-        BYTES.fetch_sub(layout.size(), Relaxed);
+        count(size, layout.size(), 1);
         // SAFETY: the caller keeps the contract of `realloc`.
         unsafe { System.realloc(at, layout, size) }
     }
@@ -53,19 +59,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The counters are the process's: one test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
 const HOUR: Duration = Duration::from_secs(3_600);
 const ACCEPTED: Outcome = Outcome::Accepted(Acceptance::Plain);
 
-/// What may stay when nothing is held: of each kind of thing one empty chunk, half a megabyte and
-/// less, whatever number there was.
+/// What may stay when nothing is held, whatever number there was: of each kind of thing one empty
+/// chunk, less than a megabyte.
 const SPARE: usize = 4 << 20;
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 const ROOMS: usize = 1_000_000;
 
@@ -81,36 +80,36 @@ fn visit(world: &mut World, rooms: Range<usize>, outcome: &Outcome) {
 
 #[test]
 fn an_idle_room_takes_less_than_200_bytes_and_a_forgotten_one_nothing() {
-    let _alone = alone();
     let mut world = World::empty(None);
     visit(&mut world, 0..1, &ACCEPTED);
     world.pass(Duration::from_secs(2));
-    let before = BYTES.load(Relaxed);
-    let mut most = 0;
-    for round in 0..3 {
+    let before = BYTES.get();
+    // Printed at the end: what the harness keeps of it is counted, too.
+    let mut figures = [(0, 0); 3];
+    for (round, (kept, left)) in figures.iter_mut().enumerate() {
         // Other rooms each time: what is kept must not grow with the rooms ever seen.
         visit(&mut world, round * ROOMS..(round + 1) * ROOMS, &ACCEPTED);
         assert_eq!(world.rooms_in_memory(), ROOMS, "none is forgotten while its pace remembers it");
-        let kept = BYTES.load(Relaxed) - before;
-        println!("round {round}: {} bytes per idle room", kept / ROOMS);
-        assert!(kept / ROOMS < 200, "{} bytes per idle room", kept / ROOMS);
-        assert!(most == 0 || kept <= most, "{kept} bytes are more than the {most} of the first round");
-        most = kept;
+        *kept = BYTES.get() - before;
         world.pass(Duration::from_secs(2));
         assert_eq!(world.rooms_in_memory(), 0);
-        let left = BYTES.load(Relaxed).saturating_sub(before);
-        println!("round {round}: {left} bytes when all are forgotten");
+        *left = BYTES.get().saturating_sub(before);
+    }
+    let kept = figures[0].0;
+    println!("{} bytes per idle room; when all are forgotten {} in all", kept / ROOMS, figures[0].1);
+    assert!(kept / ROOMS < 200, "{} bytes per idle room", kept / ROOMS);
+    for (again, left) in figures {
+        assert!(again <= kept, "{again} bytes are more than the {kept} of the first round");
         assert!(left < SPARE, "{left} bytes when all rooms are forgotten");
     }
 }
 
 #[test]
 fn a_room_known_to_be_gone_takes_less_than_200_bytes_until_it_is_forgotten() {
-    let _alone = alone();
     let mut world = World::empty(None);
     visit(&mut world, 0..1, &ACCEPTED);
     world.pass(Duration::from_secs(2));
-    let before = BYTES.load(Relaxed);
+    let before = BYTES.get();
     let gone = Outcome::Refused {
         class: Class::RoomGone,
         trouble: Trouble { status: Some(404), code: None, text: String::new() },
@@ -124,12 +123,12 @@ fn a_room_known_to_be_gone_takes_less_than_200_bytes_until_it_is_forgotten() {
     }
     world.pass(Duration::from_secs(2));
     assert_eq!(world.rooms_in_memory(), 100_000);
-    let kept = (BYTES.load(Relaxed) - before) / 100_000;
+    let kept = (BYTES.get() - before) / 100_000;
     println!("{kept} bytes per room that is gone");
     assert!(kept < 200, "{kept} bytes per room that is gone");
     world.pass(HOUR);
     assert_eq!(world.rooms_in_memory(), 0);
-    let left = BYTES.load(Relaxed).saturating_sub(before);
+    let left = BYTES.get().saturating_sub(before);
     assert!(left < SPARE, "{left} bytes when all rooms are forgotten");
 }
 
@@ -140,27 +139,25 @@ fn allocations(ttl: Option<Duration>) -> u64 {
     // The largest quota sold: 50,000 a second.
     world.step = Duration::from_micros(20);
     (0..110_000).for_each(|_| world.decide());
-    let before = ALLOCATIONS.load(Relaxed);
+    let before = ALLOCATIONS.get();
     drop(world.message(0));
-    let message = ALLOCATIONS.load(Relaxed) - before;
+    let message = ALLOCATIONS.get() - before;
     assert_eq!(message, 4, "the record, the room's name, the content, and the plan's list");
-    let (before, settled) = (ALLOCATIONS.load(Relaxed), world.settled);
+    let (before, settled) = (ALLOCATIONS.get(), world.settled);
     (0..100_000).for_each(|_| world.decide());
     assert_eq!(world.settled - settled, 100_000);
-    let more = ALLOCATIONS.load(Relaxed) - before - 100_000 * message;
+    let more = ALLOCATIONS.get() - before - 100_000 * message;
     println!("{more} allocations in 100,000 decisions beside those of their messages, time-to-live {ttl:?}");
     more
 }
 
 #[test]
 fn a_decision_allocates_nothing_beyond_the_message_itself() {
-    let _alone = alone();
     assert_eq!(allocations(None), 0);
 }
 
 /// The ordered set of deadlines is a tree, which takes and gives back its nodes.
 #[test]
 fn a_deadline_costs_a_fraction_of_an_allocation() {
-    let _alone = alone();
     assert!(allocations(Some(HOUR)) < 100_000 / 4);
 }

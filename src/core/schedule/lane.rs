@@ -147,7 +147,7 @@ impl Lanes {
     /// The first message of each lane of a room that has one, and where the lane stands.
     pub fn heads(&self, room: u32) -> impl Iterator<Item = (LaneState, &Job)> {
         let entry = &self.rooms[room as usize];
-        let lanes = (0..4).map(|lane| (entry.states[lane], entry.lanes[lane].head));
+        let lanes = (0..4).map(|lane| (entry.states[lane], entry.lane(lane).head));
         lanes.filter(|(_, head)| *head != NONE).map(|(state, head)| (state, &self.jobs[head as usize]))
     }
 
@@ -160,7 +160,7 @@ impl Lanes {
     /// A message of the room that has the most, and how many those are. Walks all rooms.
     pub fn fullest(&self) -> Option<(u32, usize)> {
         let entry = self.rooms.iter().max_by_key(|entry| entry.jobs)?;
-        let first = entry.lanes.iter().map(|lane| lane.head).find(|head| *head != NONE)?;
+        let first = (0..4).map(|lane| entry.lane(lane).head).find(|head| *head != NONE)?;
         Some((first, entry.jobs as usize))
     }
 
