@@ -124,6 +124,16 @@ impl Faults {
         self.0 & 1 << fault as u64 != 0
     }
 
+    /// Strikes some.
+    pub fn without_all(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// With one more.
+    pub fn with(self, fault: Fault) -> Self {
+        Self(self.0 | 1 << fault as u64)
+    }
+
     /// Strikes one.
     pub fn without(self, fault: Fault) -> Self {
         Self(self.0 & !(1 << fault as u64))

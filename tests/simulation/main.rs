@@ -1,7 +1,8 @@
 //! The real core in a simulated world: one seed is one run is one trace.
 //!
-//! `SIM_SEED=n` runs one seed, `SIM_RUNS=n` that many from 0 on (2,000 unless told otherwise),
-//! `SIM_FROM=n` another beginning; `SIM_TRACE=1` prints every event. Seeds that once failed stand in
+//! `SIM_SEED=n` runs one seed, `SIM_RUNS=n` that many from 0 on (2,000 unless told otherwise,
+//! 300 where the core is compiled with the daemon), `SIM_FROM=n` another beginning; with one seed, `SIM_TRACE=1` prints every event and `SIM_SHRINK=1` strikes
+//! the faults that a failure does not need. Seeds that once failed stand in
 //! `seeds.txt` and are always run. The readme beside this file says what is in the world, what must
 //! hold, and how it is known that the laws bite.
 
@@ -24,6 +25,7 @@ use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use faults::{Fault, Faults};
 use seen::Seen;
 use world::World;
 
@@ -46,7 +48,7 @@ fn run_all(seeds: &[u64]) -> Seen {
         while failed.lock().expect("no panic holds it").is_empty() {
             let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("few");
             let Some(&seed) = seeds.get(at) else { break };
-            match std::panic::catch_unwind(|| World::new(seed, false).run()) {
+            match std::panic::catch_unwind(|| World::new(seed, false, Faults::default()).run()) {
                 Ok(run) => seen.add(&run),
                 Err(_) => failed.lock().expect("no panic holds it").push(seed),
             }
@@ -66,16 +68,40 @@ fn run_all(seeds: &[u64]) -> Seen {
     all.into_inner().expect("no panic holds it")
 }
 
+/// With `SIM_SHRINK`, as many faults as a failing seed can be spared and still fail, by trying each: what
+/// is left is what the failure needs.
+fn shrink(seed: u64) -> Faults {
+    let fails = |spared| std::panic::catch_unwind(|| World::new(seed, false, spared).run()).is_err();
+    let mut spared = Faults::default();
+    if std::env::var_os("SIM_SHRINK").is_none() || !fails(spared) {
+        return spared;
+    }
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for fault in Fault::ALL {
+        let more = spared.with(fault);
+        if fails(more) {
+            spared = more;
+        }
+    }
+    std::panic::set_hook(hook);
+    tell(&format!("seed {seed} still fails when it is spared {spared:?}"));
+    spared
+}
+
 #[test]
 fn p1_to_p9_hold_under_every_seed() {
     if let Some(seed) = number("SIM_SEED") {
-        World::new(seed, std::env::var_os("SIM_TRACE").is_some()).run();
+        let spared = shrink(seed);
+        World::new(seed, std::env::var_os("SIM_TRACE").is_some(), spared).run();
         return;
     }
     let kept = include_str!("seeds.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let kept = kept.map(|line| line.parse::<u64>().expect("seeds.txt has a number a line"));
     let from = number("SIM_FROM").unwrap_or(0);
-    let runs = number("SIM_RUNS").unwrap_or(2_000);
+    // Beside the daemon's own tests it is not optimised, and takes ten times as long.
+    let usual = if cfg!(feature = "daemon") { 300 } else { 2_000 };
+    let runs = number("SIM_RUNS").unwrap_or(usual);
     let seeds: Vec<u64> = kept.chain(from..from + runs).collect();
     let began = std::time::Instant::now();
     let mut seen = run_all(&seeds);
@@ -87,8 +113,8 @@ fn p1_to_p9_hold_under_every_seed() {
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..50 {
         assert_eq!(
-            World::new(seed, false).run().trace_hash,
-            World::new(seed, false).run().trace_hash,
+            World::new(seed, false, Faults::default()).run().trace_hash,
+            World::new(seed, false, Faults::default()).run().trace_hash,
             "seed {seed}"
         );
     }
