@@ -5,7 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are worth reading when it passes, too")]
 
-#[allow(dead_code, reason = "the bench uses the rest")]
+#[expect(dead_code, reason = "the bench uses the rest")]
 #[path = "../benches/schedule/world.rs"]
 mod world;
 

@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --no-default-features --bench schedule
 
-#[allow(dead_code, reason = "the test of memory uses the rest")]
+#[expect(dead_code, reason = "the test of memory uses the rest")]
 mod world;
 
 use std::time::Duration;
