@@ -1,10 +1,10 @@
 //! The real core in a simulated world: one seed is one run is one trace.
 //!
-//! `SIM_SEED=n` runs one seed, `SIM_RUNS=n` that many from 0 on (2,000 unless told otherwise,
-//! 300 where the core is compiled with the daemon), `SIM_FROM=n` another beginning; with one seed, `SIM_TRACE=1` prints every event and `SIM_SHRINK=1` strikes
-//! the faults that a failure does not need. Seeds that once failed stand in
-//! `seeds.txt` and are always run. The readme beside this file says what is in the world, what must
-//! hold, and how it is known that the laws bite.
+//! `SIM_SEED=n` runs one seed, `SIM_RUNS=n` that many from 0 on (2,000 unless told otherwise, 300 where
+//! the core is compiled with the daemon), `SIM_FROM=n` another beginning. With one seed `SIM_TRACE=1`
+//! prints every event and `SIM_SHRINK=1` strikes the faults that a failure does not need. Seeds that
+//! once failed stand in `seeds.txt` and are always run. The readme beside this file says what is in the
+//! world, what must hold, and how it is known that the laws bite.
 
 mod account;
 mod calls;
