@@ -210,6 +210,10 @@ impl World {
                 let message = self.spec.message_for(event, room.as_deref().unwrap_or(""));
                 let message = message.expect("the room is one of the event's");
                 self.law_arrived(message, accepted, resend, away.left_at);
+                if accepted && away.end != End::Whole {
+                    // Whoever asked will not hear of it, whatever it is told instead.
+                    self.laws.fates[message].maybe = true;
+                }
             }
             if plan.answer.reason != "accepted" {
                 self.law_refused(away.account, plan.answer.reason, plan.answer.code);

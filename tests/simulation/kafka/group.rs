@@ -150,7 +150,9 @@ impl World {
     /// It is missed only after a while.
     pub fn kafka_member_dies(&mut self, process: ProcessNo) {
         let life = self.processes[process].life;
-        let wait = Duration::from_millis(self.rng.u64(1_000..6_000));
+        // A static member that comes back in time gets its partitions at once.
+        let wait = if self.rng.bool() { self.rng.u64(20..400) } else { self.rng.u64(1_000..6_000) };
+        let wait = Duration::from_millis(wait);
         self.after(wait, Happening::Kafka(Event::SessionTimeout { process, life }));
     }
 
