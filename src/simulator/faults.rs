@@ -2,7 +2,7 @@
 //!
 //! Per request the rules are asked in their order: delays add up, the first other fault that
 //! applies is the one that happens. Chance comes from one seeded generator. This file chooses;
-//! `world` and `server` carry out.
+//! `judge` and `server` carry out.
 
 use std::fmt;
 use std::time::Duration;

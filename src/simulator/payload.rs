@@ -1,6 +1,6 @@
 //! The bodies that answers are made of: whole ones, and the broken ones that faults ask for.
 //!
-//! Carries out what `world` decided; decides nothing.
+//! Carries out what `judge` decided; decides nothing.
 
 use std::io;
 use std::pin::Pin;

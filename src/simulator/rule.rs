@@ -1,7 +1,7 @@
 //! A fault rule as data: what goes wrong, and whom it meets.
 //!
 //! Read from JSON (`/_sim/faults`, `--fault`) or built in a test, and checked. `faults` arms rules
-//! and chooses among them, `world` and `server` carry out.
+//! and chooses among them, `judge` and `server` carry out.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The HTTP side: takes connections, reads requests whole, sends what `world` planned, and breaks
+//! The HTTP side: takes connections, reads requests whole, sends what `judge` planned, and breaks
 //! what it says is to break.
 //!
 //! One task a connection, HTTP/1.1 with keep-alive. An outage gives the port up without losing it:

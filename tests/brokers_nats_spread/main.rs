@@ -97,6 +97,13 @@ impl Publisher {
     }
 }
 
+/// Numbers, each under its own key.
+async fn publish_all(jetstream: &context::Context, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        publish_one(jetstream, number, "").await;
+    }
+}
+
 /// A number under its own key, one of forty.
 async fn publish_one(jetstream: &context::Context, number: u64, url: &str) {
     publish_under(jetstream, number % 40, number, url).await;

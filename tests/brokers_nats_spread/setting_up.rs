@@ -6,7 +6,7 @@ use roomcast::core::section::{Table, Value};
 
 use super::nats_bed::{Running, Server, broker, text};
 use super::replica::{Log, Replica};
-use super::{PARTS, create_stream, node, publish_one, seconds, spread};
+use super::{PARTS, create_stream, node, publish_all, publish_one, seconds, spread};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_missing_is_told_with_the_command_that_makes_it() {
@@ -56,14 +56,10 @@ async fn another_number_of_partitions_is_refused_until_the_copy_is_deleted() {
     create_stream(&jetstream).await;
     let log = Log::default();
     let one = Replica::ready("one", &server, &log, &spread(2)).await;
-    for number in 0..100 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 0..100).await;
     log.until(100).await;
     one.stop().await;
-    for number in 100..200 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 100..200).await;
     let one = Replica::start("one", &server, &log, &spread(4));
     let why = one.waits_because().await;
     assert!(why.contains("over 2 partitions, the config says 4") && why.contains("nats stream rm"), "{why}");
@@ -84,9 +80,7 @@ async fn a_source_goes_over_to_partitions_where_its_one_reader_stood() {
     let log = Log::default();
     let alone = [("ack_wait", text("1s")), ("start_from", text("earliest"))];
     let one = Replica::ready("one", &server, &log, &alone).await;
-    for number in 0..100 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 0..100).await;
     log.until(100).await;
     // `latest`: with a place to go on from, nothing is skipped all the same.
     let mut settings = spread(2);
@@ -95,9 +89,7 @@ async fn a_source_goes_over_to_partitions_where_its_one_reader_stood() {
     let why = two.waits_because().await;
     assert!(why.contains("being read") && why.contains("stop all replicas"), "{why}");
     one.stop().await;
-    for number in 100..150 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 100..150).await;
     log.until(150).await;
     assert_eq!(log.assert_kept(150), 0);
     two.stop().await;
@@ -112,16 +104,12 @@ async fn start_from_says_where_the_first_copy_begins() {
     let server = Server::start("");
     let jetstream = server.jetstream().await;
     create_stream(&jetstream).await;
-    for number in 0..50 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 0..50).await;
     let log = Log::default();
     let mut settings = spread(2);
     settings[2].1 = text("latest");
     let one = Replica::ready("one", &server, &log, &settings).await;
-    for number in 50..60 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 50..60).await;
     log.until(10).await;
     assert!(log.all().iter().all(|sent| sent.number >= 50), "{:?}", log.all());
     one.stop().await;
@@ -184,14 +172,10 @@ async fn p5_headers_that_break_the_client_stop_no_partition() {
     create_stream(&jetstream).await;
     let log = Log::default();
     let one = Replica::ready("one", &server, &log, &spread(2)).await;
-    for number in 0..40 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 0..40).await;
     server.publish_raw("match.0.events", b"Room: \xff", "40");
     server.publish_raw("match.1.events", b"Ro om: a", "41");
-    for number in 42..120 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 42..120).await;
     log.until(120).await;
     assert_eq!(log.assert_kept(120), 0);
     assert!(log.all().iter().all(|sent| sent.origin == i64::try_from(sent.number).unwrap() + 1));

@@ -8,7 +8,9 @@ use roomcast::core::model::PartitionId;
 
 use super::nats_bed::{LONG, Server};
 use super::replica::{Log, Replica};
-use super::{PARTITIONS, PARTS, Publisher, create_stream, publish_one, publish_under, seconds, spread};
+use super::{
+    PARTITIONS, PARTS, Publisher, create_stream, publish_all, publish_one, publish_under, seconds, spread,
+};
 
 /// Waits until these have all partitions, in parts within one of even; how long it took.
 async fn until_even(what: &str, replicas: &[&Replica]) -> Duration {
@@ -120,9 +122,7 @@ async fn p1_p2_p3_a_parts_stream_that_is_deleted_is_made_again_where_reading_sto
     two.stop().await;
     // In between nobody runs, and all that was finished is noted.
     jetstream.delete_stream(PARTS).await.unwrap();
-    for number in count..count + 50 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, count..count + 50).await;
     let before = log.all().len();
     let one = Replica::ready("one", &server, &log, &settings).await;
     log.until(count + 50).await;
@@ -153,9 +153,7 @@ async fn partitions_without_messages_are_finished_as_far_as_the_others() {
     log.until(400).await;
     assert_eq!(log.assert_kept(400), 0);
     let two = Replica::ready("two", &server, &log, &settings).await;
-    for number in 400..500 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 400..500).await;
     log.until(500).await;
     assert_eq!(log.assert_kept(500), 0);
     one.stop().await;
@@ -176,14 +174,10 @@ async fn a_purged_stream_goes_on_with_what_comes_later() {
     create_stream(&jetstream).await;
     let log = Log::default();
     let one = Replica::ready("one", &server, &log, &spread(2)).await;
-    for number in 0..100 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 0..100).await;
     log.until(100).await;
     jetstream.get_stream("MATCH").await.unwrap().purge().await.unwrap();
-    for number in 100..200 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 100..200).await;
     log.until(200).await;
     assert_eq!(log.assert_kept(200), 0);
     one.stop().await;
@@ -195,15 +189,11 @@ async fn identity_is_the_origins_and_the_partition_is_the_keys() {
     let jetstream = server.jetstream().await;
     create_stream(&jetstream).await;
     // Moved along by half, so that sequences of the two streams differ.
-    for number in 0..40 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 0..40).await;
     jetstream.get_stream("MATCH").await.unwrap().delete_message(3).await.unwrap();
     let log = Log::default();
     let one = Replica::ready("one", &server, &log, &spread(4)).await;
-    for number in 40..200 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 40..200).await;
     log.until(199).await;
     let mut partitions: BTreeMap<String, PartitionId> = BTreeMap::new();
     for sent in log.all().iter() {
@@ -233,9 +223,7 @@ async fn what_is_finished_is_deleted_from_the_copy_but_never_its_last_message() 
     create_stream(&jetstream).await;
     let log = Log::default();
     let one = Replica::ready("one", &server, &log, &spread(2)).await;
-    for number in 0..500 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 0..500).await;
     log.until(500).await;
     let messages = async || jetstream.get_stream(PARTS).await.unwrap().cached_info().state.messages;
     let end = Instant::now() + LONG;
@@ -263,9 +251,7 @@ async fn one_partition_is_stopped_and_goes_on_alone() {
     create_stream(&jetstream).await;
     let log = Log::default();
     let one = Replica::ready("one", &server, &log, &spread(2)).await;
-    for number in 0..40 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 0..40).await;
     log.until(40).await;
     let closed = PartitionId(0);
     let epoch = one.seen().assigned[&closed];
@@ -276,9 +262,7 @@ async fn one_partition_is_stopped_and_goes_on_alone() {
         assert!(Instant::now() < end, "it is never parked");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    for number in 40..240 {
-        publish_one(&jetstream, number, "").await;
-    }
+    publish_all(&jetstream, 40..240).await;
     tokio::time::sleep(seconds(13)).await;
     let since: Vec<PartitionId> = log.all()[40..].iter().map(|sent| sent.partition).collect();
     assert!(!since.is_empty() && !since.contains(&closed), "only the other one goes on: {since:?}");

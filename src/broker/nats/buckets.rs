@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::context::CreateKeyValueErrorKind;
-use async_nats::jetstream::kv::{Config, Operation, Store, UpdateErrorKind};
+use async_nats::jetstream::kv::{Operation, Store, UpdateErrorKind};
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::link::{Link, chain};
-use super::table::encode;
+use super::table::{encode, make};
 use crate::broker::{Boxed, Buckets, Row};
 use crate::core::share::lease::Written;
 
@@ -55,23 +54,7 @@ impl Shelves {
                 "there is no bucket {bucket}: make it (nats kv add {bucket}), or set `create = true` at the source"
             ));
         }
-        let beside = jetstream.get_stream(&self.beside).await;
-        let config = Config {
-            bucket: bucket.to_owned(),
-            description: "roomcast: shares of quotas".to_owned(),
-            history: 1,
-            num_replicas: beside.map_or(1, |stream| stream.cached_info().config.num_replicas.max(1)),
-            ..Config::default()
-        };
-        match jetstream.create_key_value(config).await {
-            Ok(store) => Ok(store),
-            // Another replica was faster.
-            Err(error) if error.kind() == CreateKeyValueErrorKind::BucketCreate => {
-                let again = jetstream.get_key_value(bucket).await;
-                again.map_err(|_| format!("cannot make bucket {bucket}: {}", chain(&error)))
-            }
-            Err(error) => Err(format!("cannot make bucket {bucket}: {}", chain(&error))),
-        }
+        make(&jetstream, bucket, "roomcast: shares of quotas", &self.beside).await
     }
 
     async fn read_now(&self, bucket: &str, key: &str) -> Result<Option<Row>, String> {

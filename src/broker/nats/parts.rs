@@ -22,7 +22,7 @@ use super::link::chain;
 use super::marks::{self, Generation};
 use super::record::{STREAM_SOURCE, stream_source};
 use super::settings::{Settings, StartFrom};
-use super::setup::{is_missing, is_no_consumer, look_at_durable};
+use super::setup::{find_stream, is_no_consumer, look_at_durable};
 use super::spread::Spread;
 use super::table::Bucket;
 use crate::broker::Table;
@@ -49,12 +49,9 @@ pub async fn prepare(
     told_to_make: &mut Option<Generation>,
 ) -> Result<(Stream, Parts), String> {
     let name = lane::parts_stream(settings);
-    let stream = match jetstream.get_stream(&name).await {
-        Ok(stream) => stream,
-        Err(error) if !is_missing(&error.kind()) => {
-            return Err(format!("cannot look at stream {name}: {}", chain(&error)));
-        }
-        Err(_) => {
+    let stream = match find_stream(jetstream, &name).await? {
+        Some(stream) => stream,
+        None => {
             refuse_origin(settings, &origin.cached_info().config)?;
             if !settings.create {
                 if told_to_make.is_none() {
@@ -114,12 +111,9 @@ pub async fn refuse_when_there(jetstream: &Context, settings: &Settings) -> Resu
 /// Lines for `check --live`.
 pub async fn look(jetstream: &Context, settings: &Settings, origin: &Stream) -> Result<Vec<String>, String> {
     let name = lane::parts_stream(settings);
-    let stream = match jetstream.get_stream(&name).await {
-        Ok(stream) => stream,
-        Err(error) if !is_missing(&error.kind()) => {
-            return Err(format!("cannot look at stream {name}: {}", chain(&error)));
-        }
-        Err(_) => {
+    let stream = match find_stream(jetstream, &name).await? {
+        Some(stream) => stream,
+        None => {
             refuse_origin(settings, &origin.cached_info().config)?;
             let line = format!("stream {name} is missing and will be made");
             return if settings.create {

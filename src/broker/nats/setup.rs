@@ -208,6 +208,15 @@ pub fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
+/// The stream of that name; `None` when there is none.
+pub async fn find_stream(jetstream: &Context, name: &str) -> Result<Option<Stream>, String> {
+    match jetstream.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if is_missing(&error.kind()) => Ok(None),
+        Err(error) => Err(format!("cannot look at stream {name}: {}", chain(&error))),
+    }
+}
+
 /// Whether an error says that the consumer (or its stream) is gone.
 pub fn is_no_consumer(kind: &ConsumerInfoErrorKind) -> bool {
     matches!(kind, ConsumerInfoErrorKind::NotFound | ConsumerInfoErrorKind::StreamNotFound)
@@ -231,13 +240,10 @@ fn missing_durable(lane: &Lane, wanted: &pull::Config) -> String {
 
 async fn source_stream(jetstream: &Context, settings: &Settings) -> Result<Stream, String> {
     let name = &settings.stream;
-    match jetstream.get_stream(name).await {
-        Ok(stream) => Ok(stream),
-        Err(error) if !is_missing(&error.kind()) => {
-            Err(format!("cannot look at stream {name}: {}", chain(&error)))
-        }
-        Err(_) if !settings.create => Err(missing_stream(name)),
-        Err(_) => {
+    match find_stream(jetstream, name).await? {
+        Some(stream) => Ok(stream),
+        None if !settings.create => Err(missing_stream(name)),
+        None => {
             let config = StreamConfig {
                 name: name.clone(),
                 subjects: settings.subjects.clone(),

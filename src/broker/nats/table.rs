@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::context::CreateKeyValueErrorKind;
 use async_nats::jetstream::kv::{Config, Operation, Store};
 use bytes::Bytes;
@@ -14,6 +15,27 @@ use crate::broker::{Boxed, Table};
 
 /// How long reading all rows may take.
 const READ: Duration = Duration::from_secs(30);
+
+/// Makes a bucket with as many replicas as the stream `beside` has. One that another replica of ours has
+/// made meanwhile is as good.
+pub async fn make(jetstream: &Context, name: &str, description: &str, beside: &str) -> Result<Store, String> {
+    let beside = jetstream.get_stream(beside).await;
+    let config = Config {
+        bucket: name.to_owned(),
+        description: description.to_owned(),
+        history: 1,
+        num_replicas: beside.map_or(1, |stream| stream.cached_info().config.num_replicas.max(1)),
+        ..Config::default()
+    };
+    match jetstream.create_key_value(config).await {
+        Ok(store) => Ok(store),
+        Err(error) if error.kind() == CreateKeyValueErrorKind::BucketCreate => {
+            let again = jetstream.get_key_value(name).await;
+            again.map_err(|_| format!("cannot make bucket {name}: {}", chain(&error)))
+        }
+        Err(error) => Err(format!("cannot make bucket {name}: {}", chain(&error))),
+    }
+}
 
 /// The bucket of one source.
 #[derive(Debug)]
@@ -41,23 +63,7 @@ impl Bucket {
         if let Ok(store) = jetstream.get_key_value(&self.name).await {
             return Ok(store);
         }
-        let beside = jetstream.get_stream(&self.beside).await;
-        let config = Config {
-            bucket: self.name.clone(),
-            description: "roomcast: what became of letters".to_owned(),
-            history: 1,
-            num_replicas: beside.map_or(1, |stream| stream.cached_info().config.num_replicas.max(1)),
-            ..Config::default()
-        };
-        match jetstream.create_key_value(config).await {
-            Ok(store) => Ok(store),
-            // Another replica was faster.
-            Err(error) if error.kind() == CreateKeyValueErrorKind::BucketCreate => {
-                let again = jetstream.get_key_value(&self.name).await;
-                again.map_err(|_| format!("cannot make bucket {}: {}", self.name, chain(&error)))
-            }
-            Err(error) => Err(format!("cannot make bucket {}: {}", self.name, chain(&error))),
-        }
+        make(&jetstream, &self.name, "roomcast: what became of letters", &self.beside).await
     }
 
     async fn rows(&self) -> Result<Vec<(String, Bytes)>, String> {
