@@ -257,19 +257,21 @@ impl Partitions {
     }
 
     /// Where an assignment begins, with what this process itself finished before it lost the
-    /// partition and could not commit (a broker that was away). The broker's word goes first when it
-    /// is further, when it went back behind what it had said (somebody reset the offsets), and when
-    /// the partition is not the same any more.
-    pub fn resumed(&self, begin: &Begin) -> Begin {
-        let slot = self.find(&begin.topic, begin.number).and_then(|id| self.slot(id));
-        let left = slot.and_then(|slot| slot.left.as_ref()).filter(|left| {
+    /// partition and could not commit (a broker that was away), joined with what others finished
+    /// meanwhile, as the commit's metadata tells. The broker's word alone counts when it is further,
+    /// when it went back behind what it had said (somebody reset the offsets), and when the partition
+    /// is not the same any more.
+    pub fn resumed(&mut self, begin: &Begin) -> Begin {
+        let id = self.find(&begin.topic, begin.number);
+        let left = id.and_then(|id| self.slot_mut(id)?.left.as_mut()).filter(|left| {
             let is_between = left.began <= begin.start && begin.start <= left.offset;
             is_between && left.offset <= begin.end && !begin.is_first && begin.alarm.is_none()
         });
-        match left {
-            Some(left) => Begin { start: left.offset, metadata: left.metadata.clone(), ..begin.clone() },
-            None => begin.clone(),
-        }
+        let Some(left) = left else { return begin.clone() };
+        let mut mark = Watermark::new(left.offset, &left.metadata);
+        mark.also_finished(begin.start, &begin.metadata);
+        (left.offset, left.metadata) = (mark.offset(), mark.metadata());
+        Begin { start: left.offset, metadata: left.metadata.clone(), ..begin.clone() }
     }
 
     /// Every assigned partition.

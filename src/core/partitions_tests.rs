@@ -8,6 +8,18 @@ fn record(partition: PartitionId, epoch: Epoch, offset: i64) -> RecordId {
     RecordId { source: SourceId(0), partition, epoch, offset }
 }
 
+fn begin(start: i64, metadata: &str, end: i64) -> Begin {
+    Begin {
+        topic: "t".to_owned(),
+        number: 0,
+        start,
+        metadata: metadata.to_owned(),
+        end,
+        is_first: false,
+        alarm: None,
+    }
+}
+
 #[test]
 fn a_partition_keeps_its_number_through_assignments_and_epochs_never_repeat() {
     let mut partitions = Partitions::default();
@@ -58,15 +70,7 @@ fn what_was_finished_before_a_loss_is_not_done_again() {
     }
     assert!([10, 11, 13].into_iter().all(|offset| partitions.settle(record(id, epoch, offset))));
     assert_eq!(partitions.release_all(), [(id, epoch)]);
-    let begin = |start, end| Begin {
-        topic: "t".to_owned(),
-        number: 0,
-        start,
-        metadata: String::new(),
-        end,
-        is_first: false,
-        alarm: None,
-    };
+    let begin = |start, end| begin(start, "", end);
     let resumed = partitions.resumed(&begin(10, 20));
     assert_eq!(resumed.start, 12);
     for (start, end, why) in
@@ -81,6 +85,49 @@ fn what_was_finished_before_a_loss_is_not_done_again() {
     assert!(told.offset == 12 && told.moved);
     partitions.release_all();
     assert_eq!(partitions.resumed(&begin(10, 20)).start, 12, "nothing could be committed again");
+}
+
+#[test]
+fn p9_what_others_finished_meanwhile_is_not_forgotten_over_what_was_finished_here() {
+    let mut partitions = Partitions::default();
+    let id = partitions.intern("t", 0);
+    let epoch = partitions.assign(id, 6, "", 20);
+    for offset in 6..16 {
+        partitions.slot_mut(id).unwrap().held.as_mut().unwrap().mark.receive(offset);
+    }
+    assert!([6, 9].into_iter().all(|offset| partitions.settle(record(id, epoch, offset))));
+    partitions.release_all();
+
+    // Another process had the partition from there, and left 7 and 13 open.
+    let mut other = Watermark::new(7, &Watermark::new(7, "").metadata());
+    (7..16).for_each(|offset| assert_eq!(other.receive(offset), Received::New));
+    assert!([8, 10, 11, 12, 14].into_iter().all(|offset| other.finish(offset)));
+    let committed = begin(other.offset(), &other.metadata(), 20);
+    let resumed = partitions.resumed(&committed);
+    assert_eq!(partitions.resumed(&committed), resumed, "asked again");
+    assert_eq!(resumed.start, 7);
+    partitions.assign(id, resumed.start, &resumed.metadata, 20);
+    let (_, _, held) = partitions.held_mut().next().unwrap();
+    let new: Vec<i64> = (7..16).filter(|offset| held.mark.receive(*offset) == Received::New).collect();
+    assert_eq!(new, [7, 13, 15], "what neither of them finished");
+    assert!(held.progress(true, true).is_some(), "the broker does not know of 9 yet");
+}
+
+#[test]
+fn p9_together_two_processes_may_have_finished_more_than_the_commit_tells() {
+    let mut partitions = Partitions::default();
+    let id = partitions.intern("t", 0);
+    let epoch = partitions.assign(id, 0, "", 9);
+    for offset in 0..4 {
+        partitions.slot_mut(id).unwrap().held.as_mut().unwrap().mark.receive(offset);
+    }
+    assert!([0, 2].into_iter().all(|offset| partitions.settle(record(id, epoch, offset))));
+    partitions.release_all();
+    let mut other = Watermark::new(0, "");
+    (0..4).for_each(|offset| assert_eq!(other.receive(offset), Received::New));
+    assert!(other.finish(1));
+    let resumed = partitions.resumed(&begin(0, &other.metadata(), 9));
+    assert_eq!((resumed.start, resumed.metadata.as_str()), (3, ""));
 }
 
 #[test]

@@ -67,6 +67,20 @@ impl Watermark {
         }
     }
 
+    /// Adds what the metadata of another commit, of `offset`, tells to be finished.
+    pub fn also_finished(&mut self, offset: i64, metadata: &str) {
+        let mut all: Vec<Range<i64>> = self.restored.drain(..).collect();
+        all.extend(decode(offset, metadata).unwrap_or_default());
+        all.retain(|range| range.end > self.next);
+        all.sort_unstable_by_key(|range| range.start);
+        for range in all {
+            match self.restored.back_mut() {
+                Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+                _ => self.restored.push_back(range),
+            }
+        }
+    }
+
     /// Takes in a received offset.
     pub fn receive(&mut self, offset: i64) -> Received {
         if offset < self.next {

@@ -2,9 +2,10 @@
 //!
 //! `SIM_SEED=n` runs one seed, `SIM_RUNS=n` that many from 0 on (2,000 unless told otherwise, 300 where
 //! the core is compiled with the daemon), `SIM_FROM=n` another beginning. With one seed `SIM_TRACE=1`
-//! prints every event and `SIM_SHRINK=1` strikes the faults that a failure does not need. Seeds that
-//! once failed stand in `seeds.txt` and are always run. The readme beside this file says what is in the
-//! world, what must hold, and how it is known that the laws bite.
+//! prints every event and `SIM_SHRINK=1` strikes the faults that a failure does not need. With many,
+//! `SIM_ALL=1` goes on after a failure and tells of each in a line. Seeds that once failed stand in
+//! `seeds.txt` and are always run. The readme beside this file says what is in the world, what must
+//! hold, and how it is known that the laws bite.
 
 mod account;
 mod calls;
@@ -43,14 +44,24 @@ fn tell(line: &str) {
 fn run_all(seeds: &[u64]) -> Seen {
     let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let all = Mutex::new(Seen::default());
+    let go_on = std::env::var_os("SIM_ALL").is_some();
+    if go_on {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     let work = || {
         let mut seen = Seen::default();
-        while failed.lock().expect("no panic holds it").is_empty() {
+        while go_on || failed.lock().expect("no panic holds it").is_empty() {
             let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("few");
             let Some(&seed) = seeds.get(at) else { break };
             match std::panic::catch_unwind(|| World::new(seed, false, Faults::default()).run()) {
                 Ok(run) => seen.add(&run),
-                Err(_) => failed.lock().expect("no panic holds it").push(seed),
+                Err(why) => {
+                    if go_on {
+                        let why = why.downcast_ref::<String>().map_or("(no words)", String::as_str);
+                        tell(&format!("seed {seed}: {why}"));
+                    }
+                    failed.lock().expect("no panic holds it").push(seed);
+                }
             }
         }
         all.lock().expect("no panic holds it").add(&seen);
@@ -61,6 +72,9 @@ fn run_all(seeds: &[u64]) -> Seen {
             scope.spawn(work);
         }
     });
+    if go_on {
+        drop(std::panic::take_hook());
+    }
     let failed = failed.into_inner().expect("no panic holds it");
     if let Some(seed) = failed.iter().min() {
         panic!("seed {seed} failed; repeat it, event by event, with SIM_SEED={seed} SIM_TRACE=1");

@@ -189,6 +189,7 @@ impl World {
         assert!(of.open.remove(&record), "P1: {record:?} is settled twice, or after its partition was lost");
         let event = of.events[&record];
         let source = self.spec.events[event].source;
+        self.note(&|| format!("  p{process} settles event {event}"));
         self.law_settled(process, event);
         match source {
             Source::Kafka => self.kafka_settled(process, record),
