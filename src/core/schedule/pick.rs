@@ -24,11 +24,13 @@ const BACKGROUND_SHARE: u8 = 20;
 pub struct Turn {
     left: [u8; 3],
     since_background: u8,
+    /// Of the last probe.
+    probed: Priority,
 }
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { left: WEIGHTS, since_background: 0 }
+        Self { left: WEIGHTS, since_background: 0, probed: Priority::Background }
     }
 }
 
@@ -52,6 +54,14 @@ impl Turn {
         let next = live.into_iter().find(|&priority| ready(priority) && self.left[priority as usize] > 0)?;
         self.left[next as usize] -= 1;
         Some(next)
+    }
+
+    /// The priority to probe a gate with: each in its turn, whatever their weights, so that a message
+    /// that is refused itself does not speak for all others.
+    fn probe(&mut self, ready: impl Fn(Priority) -> bool) -> Option<Priority> {
+        let after = Priority::ALL.into_iter().cycle().skip(self.probed as usize + 1);
+        self.probed = after.take(Priority::ALL.len()).find(|&priority| ready(priority))?;
+        Some(self.probed)
     }
 }
 
@@ -159,7 +169,11 @@ impl Scheduler {
         let mut ready = ready;
         loop {
             let state = &mut self.accounts[usize::from(account.0)].paths[path as usize];
-            let priority = state.turn.next(|priority| ready[priority as usize])?;
+            let is_ready = |priority: Priority| ready[priority as usize];
+            let priority = match pass {
+                Pass::Probe => state.turn.probe(is_ready)?,
+                Pass::Free | Pass::Shut => state.turn.next(is_ready)?,
+            };
             match self.lanes.next_ready(place, priority, now.mono) {
                 Some(first) => {
                     let call = self.call(first, most, pass, session, now);
@@ -282,5 +296,20 @@ mod tests {
         let all = shares([true, true, true, true], 2_000);
         assert_eq!(all[3], 100, "{all:?}");
         assert_eq!(Turn::default().next(|_| false), None);
+    }
+
+    #[test]
+    fn probes_go_round_the_priorities() {
+        let mut turn = Turn::default();
+        let mut probes = |ready: [bool; 4]| turn.probe(|priority| ready[priority as usize]);
+        let low = [true, false, true, false];
+        assert_eq!([probes(low), probes(low), probes(low)].map(Option::unwrap), {
+            [Priority::High, Priority::Low, Priority::High]
+        });
+        assert_eq!(probes([true, true, true, true]), Some(Priority::Normal));
+        assert_eq!(
+            (probes([false; 4]), probes([false, false, false, true])),
+            (None, Some(Priority::Background))
+        );
     }
 }

@@ -93,8 +93,10 @@ pub struct Watch {
     /// Lanes with a call away.
     lanes: BTreeMap<Lane, u64>,
     gates: BTreeMap<(usize, Path), Gate>,
-    /// Calls away of a path, with when they left.
-    away: BTreeMap<(usize, Path), BTreeMap<u64, Mono>>,
+    /// Calls made so far.
+    sent: u64,
+    /// Calls away of a path, each with how many were made before it.
+    away: BTreeMap<(usize, Path), BTreeMap<u64, u64>>,
     /// Calls of a path of which a message was accepted.
     accepted: BTreeMap<(usize, Path), u64>,
     tries: BTreeMap<MessageNo, Tries>,
@@ -116,7 +118,8 @@ struct Tries {
 
 #[derive(Clone, Copy, Debug)]
 struct Gate {
-    since: Mono,
+    /// How many calls had been made when it closed: of two things at one time, the later one counts.
+    since: u64,
     until: Mono,
 }
 
@@ -141,7 +144,8 @@ impl World {
             let probes = away.values().filter(|left| **left >= gate.since).count();
             assert_eq!(probes, 0, "P4: more than one call probes a gate that is shut: {key:?}");
         }
-        away.insert(attempt.id.0, now);
+        away.insert(attempt.id.0, watch.sent);
+        watch.sent += 1;
         let mark = watch.accepted.get(&key).copied().unwrap_or(0);
         for item in &attempt.items {
             let number = self.laws.by_id[&item.id];
@@ -335,9 +339,9 @@ impl World {
                 }
                 Outcome::Throttled { scope: Throttle::Path(wait), .. } => {
                     let until = now + *wait;
-                    let gate = watch.gates.entry(key).or_insert(Gate { since: now, until });
+                    let gate = watch.gates.entry(key).or_insert(Gate { since: watch.sent, until });
                     gate.until = gate.until.max(until);
-                    gate.since = now;
+                    gate.since = watch.sent;
                 }
                 _ => {}
             }
