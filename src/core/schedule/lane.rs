@@ -279,12 +279,12 @@ impl Lanes {
     /// The job behind this one in its lane, if the room's pace has a place for one more than `taken`.
     pub fn behind(&self, key: u32, taken: usize, now: Mono) -> Option<u32> {
         let job = &self.jobs[key as usize];
-        let (room, high, next) = (job.room, job.message.priority == Priority::High, job.next);
+        let (room, lane, next) = (job.room, job.message.priority as usize, job.next);
         let behind = self.jobs.get(next as usize)?;
         if behind.not_before > now || behind.alone || !job.message.content.joins(&behind.message.content) {
             return None;
         }
-        (self.pace_left(room, high) as usize > taken).then_some(next)
+        (self.pace_left(room, lane) as usize > taken).then_some(next)
     }
 
     /// All jobs of a room that no call carries.
@@ -432,7 +432,7 @@ impl Lanes {
             LaneState::Away
         } else if job.not_before > now {
             LaneState::Backoff
-        } else if self.pace_left(room, lane == Priority::High as usize) > 0 {
+        } else if self.pace_left(room, lane) > 0 {
             LaneState::Ready
         } else {
             LaneState::Pace
@@ -440,12 +440,9 @@ impl Lanes {
     }
 
     /// Messages that the room's pace lets go.
-    fn pace_left(&self, room: u32, high: bool) -> u32 {
+    fn pace_left(&self, room: u32, lane: usize) -> u32 {
         let entry = &self.rooms[room as usize];
-        let limits = self.paths[entry.path as usize].limits;
-        let left = |limit: Option<u32>, taken| limit.map_or(u32::MAX, |limit| limit.saturating_sub(taken));
-        let all = left(limits.per_second, entry.taken);
-        if high { all.min(left(limits.high_per_second, entry.taken_high)) } else { all }
+        entry.pace_left(self.paths[entry.path as usize].limits, lane)
     }
 
     fn set_state(&mut self, room: u32, lane: usize, state: LaneState) {

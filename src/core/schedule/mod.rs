@@ -28,6 +28,7 @@ pub(in crate::core) mod quota;
 mod ring;
 mod room;
 mod shares;
+mod spare;
 pub mod status;
 #[cfg(test)]
 mod test_bed;
@@ -50,6 +51,7 @@ use self::pick::Turn;
 pub use self::quota::LATE;
 use self::quota::Quota;
 use self::shares::Shared;
+use self::spare::Spare;
 use self::status::{Fate, GateState, PathSnapshot, Snapshot};
 use self::ticket::Held;
 use super::letter::Letter;
@@ -245,6 +247,7 @@ struct PathState {
     gate: Gate,
     quota: Quota,
     turn: Turn,
+    spare: Spare,
     /// Calls of which at least one message was accepted.
     accepted: u64,
     calls: u64,
@@ -281,6 +284,7 @@ impl Scheduler {
                 gate: Gate::new(quota.calls_per_day),
                 quota: Quota::new(quota, now.mono),
                 turn: Turn::default(),
+                spare: Spare::default(),
                 accepted: 0,
                 calls: 0,
             }),

@@ -9,6 +9,7 @@ use super::gate::Pass;
 use super::lane::path_index;
 use super::login::Access;
 use super::outcome::SLOT_BITS;
+use super::spare::Spare;
 use super::{Attempt, Away, Effect, Items, Scheduler};
 use crate::core::model::{AccountId, AttemptId, Path, Priority};
 use crate::core::provider::{Item, Session};
@@ -16,38 +17,28 @@ use crate::core::time::{Mono, Now};
 
 /// Turns of high, normal and low in one round. Never strict: every priority that waits gets its part.
 const WEIGHTS: [u8; 3] = [8, 3, 1];
-/// Of so many calls one is left to the background, even when others wait: 5 %.
-const BACKGROUND_SHARE: u8 = 20;
-
 /// Whose turn it is among the priorities of one path.
 #[derive(Debug)]
 pub struct Turn {
     left: [u8; 3],
-    since_background: u8,
     /// Of the last probe.
     probed: Priority,
 }
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { left: WEIGHTS, since_background: 0, probed: Priority::Background }
+        Self { left: WEIGHTS, probed: Priority::Background }
     }
 }
 
 impl Turn {
-    /// The priority to serve, of those that have somebody ready; `None` when none has.
+    /// The priority to serve, of those that have somebody ready; `None` when none has. The background
+    /// is ready only when its time has come ([`super::spare`]), and then it goes first.
     fn next(&mut self, ready: impl Fn(Priority) -> bool) -> Option<Priority> {
-        let live = [Priority::High, Priority::Normal, Priority::Low];
-        let background = ready(Priority::Background);
-        let any_live = live.iter().any(|&priority| ready(priority));
-        if background && (!any_live || self.since_background + 1 >= BACKGROUND_SHARE) {
-            self.since_background = 0;
+        if ready(Priority::Background) {
             return Some(Priority::Background);
         }
-        if !any_live {
-            return None;
-        }
-        self.since_background = if background { self.since_background + 1 } else { 0 };
+        let live = [Priority::High, Priority::Normal, Priority::Low];
         if !live.iter().any(|&priority| ready(priority) && self.left[priority as usize] > 0) {
             self.left = WEIGHTS;
         }
@@ -109,14 +100,17 @@ impl Scheduler {
             wake = earliest(wake, account.login.wake());
             for path in Path::ALL {
                 let place = index * Path::ALL.len() + path as usize;
-                if account.login.is_held()
-                    || !Priority::ALL.iter().any(|&priority| self.lanes.has_ready(place, priority))
-                {
+                let ready = Priority::ALL.map(|priority| self.lanes.has_ready(place, priority));
+                if account.login.is_held() || !ready.contains(&true) {
                     continue;
                 }
                 let state = &mut account.paths[path as usize];
+                let waits = ready[Priority::Background as usize] && state.spare.due() > now.mono;
                 match state.gate.pass(now.mono) {
                     Pass::Shut => wake = earliest(wake, state.gate.opens_at()),
+                    Pass::Free if waits && !ready[..Priority::Background as usize].contains(&true) => {
+                        wake = earliest(wake, Some(state.spare.due()));
+                    }
                     Pass::Free | Pass::Probe => {
                         wake = earliest(wake, state.quota.next_free(now.mono));
                         if state.quota.day.as_ref().is_some_and(|day| day.is_used_up(now.wall)) {
@@ -145,7 +139,7 @@ impl Scheduler {
 
     fn try_call(&mut self, account: AccountId, path: Path, now: Now) -> Option<Effect> {
         let place = path_index(account, path);
-        let ready = Priority::ALL.map(|priority| self.lanes.has_ready(place, priority));
+        let mut ready = Priority::ALL.map(|priority| self.lanes.has_ready(place, priority));
         if !ready.contains(&true) {
             return None;
         }
@@ -155,6 +149,12 @@ impl Scheduler {
         let pass = state.gate.pass(now.mono);
         if pass == Pass::Shut {
             return None;
+        }
+        if pass == Pass::Free && state.spare.due() > now.mono {
+            ready[Priority::Background as usize] = false;
+            if !ready.contains(&true) {
+                return None;
+            }
         }
         let most = state.quota.room_for(now.mono);
         if most == 0 {
@@ -166,7 +166,6 @@ impl Scheduler {
             let (utc_day, calls) = day.ask(now.wall)?;
             return Some(Effect::Count { account, path, utc_day, calls });
         }
-        let mut ready = ready;
         loop {
             let state = &mut self.accounts[usize::from(account.0)].paths[path as usize];
             let is_ready = |priority: Priority| ready[priority as usize];
@@ -199,6 +198,9 @@ impl Scheduler {
     fn call(&mut self, first: u32, most: u32, pass: Pass, session: Option<Arc<Session>>, now: Now) -> Effect {
         let message = &self.lanes.job(first).message;
         let (account, path) = (message.account, message.path);
+        let background = message.priority == Priority::Background;
+        let state = &mut self.accounts[usize::from(account.0)].paths[path as usize];
+        let most = if background { most.min(Spare::company(state.quota.allowed())) } else { most };
         let jobs = if pass == Pass::Probe {
             SmallVec::from_slice(&[first])
         } else {
@@ -209,7 +211,12 @@ impl Scheduler {
         self.made += 1;
         let id = AttemptId((self.made << SLOT_BITS) | slot as u64);
         let state = &mut self.accounts[usize::from(account.0)].paths[path as usize];
-        state.quota.take(u32::try_from(jobs.len()).expect("a call carries few messages"));
+        let messages = u32::try_from(jobs.len()).expect("a call carries few messages");
+        state.quota.take(messages);
+        match background {
+            true => state.spare.background(state.quota.allowed(), now.mono),
+            false => state.spare.live(messages, now.mono),
+        }
         state.calls += 1;
         if pass == Pass::Probe {
             state.gate.probing(id);
@@ -289,12 +296,10 @@ mod tests {
     }
 
     #[test]
-    fn priorities_share_by_weight_and_the_background_gets_a_twentieth() {
+    fn priorities_share_by_weight_and_the_background_goes_when_its_time_has_come() {
         assert_eq!(shares([true, true, true, false], 1_200), [800, 300, 100, 0]);
         assert_eq!(shares([false, true, true, false], 400), [0, 300, 100, 0]);
-        assert_eq!(shares([false, false, false, true], 100), [0, 0, 0, 100]);
-        let all = shares([true, true, true, true], 2_000);
-        assert_eq!(all[3], 100, "{all:?}");
+        assert_eq!(shares([true, true, true, true], 1), [0, 0, 0, 1]);
         assert_eq!(Turn::default().next(|_| false), None);
     }
 

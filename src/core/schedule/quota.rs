@@ -10,6 +10,7 @@ mod day;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::spare::Allowed;
 use crate::core::model::Path;
 use crate::core::share::{Growth, Share};
 use crate::core::time::{Mono, Wall};
@@ -224,6 +225,15 @@ impl Quota {
             return 0;
         }
         self.messages.as_mut().map_or(u32::MAX, |slots| slots.free(now))
+    }
+
+    /// What of it is ours.
+    pub fn allowed(&self) -> Allowed {
+        Allowed {
+            calls: self.calls.share(),
+            messages: self.messages.as_ref().map(Slots::share),
+            minute: self.minute.as_ref().map(Slots::share),
+        }
     }
 
     /// A call with so many messages leaves.

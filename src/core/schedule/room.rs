@@ -83,6 +83,18 @@ impl RoomEntry {
         }
     }
 
+    /// Messages that the room's pace lets go. The background leaves a quarter of it to live messages:
+    /// one that comes then never waits for a replay's place.
+    pub fn pace_left(&self, limits: RoomLimits, lane: usize) -> u32 {
+        let left = |limit: Option<u32>, taken| limit.map_or(u32::MAX, |limit| limit.saturating_sub(taken));
+        let all = left(limits.per_second, self.taken);
+        match Priority::ALL[lane] {
+            Priority::High => all.min(left(limits.high_per_second, self.taken_high)),
+            Priority::Normal | Priority::Low => all,
+            Priority::Background => all.saturating_sub(limits.per_second.map_or(0, |limit| limit / 4)),
+        }
+    }
+
     /// The lane of a priority, by its number.
     pub fn lane(&self, lane: usize) -> &Lane {
         match lane {
