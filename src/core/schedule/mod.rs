@@ -29,6 +29,8 @@ mod ring;
 mod room;
 mod shares;
 mod spare;
+#[cfg(test)]
+mod spare_tests;
 pub mod status;
 #[cfg(test)]
 mod test_bed;

@@ -33,6 +33,8 @@ pub struct Bed {
     offsets: BTreeMap<PartitionId, i64>,
     /// Calls away, in their order.
     pub away: Vec<Attempt>,
+    /// When they left.
+    left: Vec<Mono>,
     /// Offsets of settled records, with their partitions.
     pub settled: Vec<(u32, i64)>,
     /// Letters' classes and rooms.
@@ -124,6 +126,7 @@ impl Bed {
             now: start,
             offsets: BTreeMap::new(),
             away: Vec::new(),
+            left: Vec::new(),
             settled: Vec::new(),
             letters: Vec::new(),
             paused: Vec::new(),
@@ -180,6 +183,7 @@ impl Bed {
     #[track_caller]
     pub fn answer(&mut self, outcome: &Outcome) {
         let attempt = self.away.remove(0);
+        self.left.remove(0);
         let outcomes = vec![outcome.clone(); attempt.items.len()];
         self.scheduler.handle_outcome(attempt.id, &outcomes, self.now);
         self.obey();
@@ -189,9 +193,21 @@ impl Bed {
     pub fn answer_room(&mut self, room: &str, outcome: &Outcome) {
         while let Some(at) = self.away.iter().position(|attempt| &*attempt.items[0].room.0 == room) {
             let attempt = self.away.remove(at);
+            self.left.remove(at);
             self.scheduler.handle_outcome(attempt.id, std::slice::from_ref(outcome), self.now);
             self.obey();
         }
+    }
+
+    /// Answers the calls that left so long ago, in their order; how many those are, or none when it
+    /// does not count.
+    pub fn answer_older(&mut self, than: Duration, outcome: &Outcome, counts: bool) -> u64 {
+        let mut answered = 0;
+        while self.left.first().is_some_and(|left| self.now.mono.since(*left) >= than) {
+            self.answer(outcome);
+            answered += u64::from(counts);
+        }
+        answered
     }
 
     /// Accepts whatever is away and becomes due, until nothing is left; the contents in their order.
@@ -217,7 +233,10 @@ impl Bed {
     fn obey(&mut self) {
         while let Some(effect) = self.scheduler.poll_effect(self.now) {
             match effect {
-                Effect::Send(attempt) => self.away.push(attempt),
+                Effect::Send(attempt) => {
+                    self.away.push(attempt);
+                    self.left.push(self.now.mono);
+                }
                 Effect::Settle(id) => self.settled.push((id.partition.0, id.offset)),
                 Effect::Bury(burial, letter) => {
                     let rooms: Vec<_> = letter.rooms.iter().map(ToString::to_string).collect();

@@ -1,0 +1,92 @@
+//! Replays beside live traffic, through the whole scheduler: what they use, and what live messages
+//! wait for because of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::test_bed::{ACCEPTED, Bed, message, settings};
+use crate::core::model::{Message, Path, Priority};
+
+/// Calls a second that the account may make.
+const QUOTA: u32 = 100;
+/// How long the provider takes.
+const ANSWER: Duration = Duration::from_millis(20);
+/// A step of the tests' time.
+const STEP: Duration = Duration::from_millis(1);
+
+fn bed() -> Bed {
+    let mut settings = settings();
+    let limits = &mut settings.accounts[0].limits;
+    limits.paths[Path::Room as usize].calls_per_second = QUOTA;
+    limits.room_messages_per_second = 20;
+    settings.max_waiting_per_room = 100_000;
+    Bed::new(settings, 1)
+}
+
+fn background(room: usize) -> Message {
+    let name = format!("b{room}");
+    Message { priority: Priority::Background, ..message(&name, &name, None) }
+}
+
+/// What ten seconds of so many live messages a second, evenly, meet beside a backlog of replays: the
+/// calls of each, and the longest that a live one waited for its call.
+fn beside(live: u64, replays: usize) -> (u64, u64, Duration) {
+    let mut bed = bed();
+    for room in 0..replays {
+        bed.record(0, vec![background(room % 500)]);
+    }
+    let mut left = BTreeMap::new();
+    let (mut calls, mut of_background, mut longest) = (0, 0, Duration::ZERO);
+    for ms in 0..20_000_u64 {
+        let counts = ms >= 10_000;
+        for nth in live * ms / 1_000..live * (ms + 1) / 1_000 {
+            let name = format!("l{nth}");
+            left.insert(name.clone(), bed.now.mono);
+            bed.one(&name, &name, None);
+        }
+        bed.pass(STEP);
+        for attempt in &bed.away {
+            let room = attempt.items[0].room.0.to_string();
+            if let Some(came) = left.remove(&room) {
+                calls += u64::from(counts);
+                longest = longest.max(if counts { bed.now.mono.since(came) } else { Duration::ZERO });
+            }
+        }
+        of_background += bed.answer_older(ANSWER, &ACCEPTED, counts);
+    }
+    (calls, of_background - calls, longest)
+}
+
+#[test]
+fn replays_use_what_is_left_and_a_live_message_waits_for_one_call_of_theirs_at_most() {
+    let alone = beside(40, 0);
+    assert_eq!(alone.1, 0);
+    let (live, replays, longest) = beside(40, 8_000);
+    assert_eq!(live, alone.0, "live traffic goes on as if there were no replays");
+    // 60 a second are left, of which a tenth stays free.
+    assert!((480..=560).contains(&replays), "{replays} replays in ten seconds");
+    assert!(longest <= alone.2 + Duration::from_millis(10), "{longest:?}, alone {:?}", alone.2);
+}
+
+#[test]
+fn replays_have_a_twentieth_when_live_traffic_wants_all() {
+    let (live, replays, _) = beside(150, 8_000);
+    assert!((48..=52).contains(&replays), "{replays} replays, {live} live in ten seconds");
+    assert!(live + replays > 950, "{live} live calls: nothing is left unused");
+}
+
+#[test]
+fn a_room_keeps_a_quarter_of_its_pace_for_live_messages() {
+    let mut bed = bed();
+    for _ in 0..40 {
+        bed.record(0, vec![background(0)]);
+    }
+    let mut sent = 0;
+    for _ in 0..500 {
+        bed.pass(STEP);
+        sent += bed.answer_older(Duration::ZERO, &ACCEPTED, true);
+    }
+    assert_eq!(sent, 15, "of the 20 in a second");
+    bed.one("b0", "live", None);
+    assert_eq!(bed.contents_away(), ["live"], "a live one finds a place at once");
+}
