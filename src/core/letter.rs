@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::model::{AccountId, BaseId, Class, Record, Room, RouteId, Tries};
@@ -22,7 +23,8 @@ const NATS: &str = "nats-";
 
 /// A letter's id: UUIDv5 with the base id as the namespace over the owed rooms, sorted, and the
 /// number of replays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct LetterId(pub Uuid);
 
 impl fmt::Display for LetterId {
@@ -80,12 +82,12 @@ pub struct Sealed {
 const ERROR_MAX: usize = 1_024;
 
 impl Letter {
-    /// How often the record was replayed before: the header of the letter it came from.
-    fn replays(&self) -> u32 {
-        self.record
-            .header("roomcast-replays")
-            .and_then(|v| std::str::from_utf8(v).ok()?.parse().ok())
-            .unwrap_or(0)
+    /// How often the record was replayed: once more than the letter that it came from says, if it came
+    /// from one.
+    pub fn replays(&self) -> u32 {
+        let before = self.record.header("roomcast-replays");
+        let before = before.and_then(|v| std::str::from_utf8(v).ok()?.parse::<u32>().ok());
+        before.map_or(0, |before| before.saturating_add(1))
     }
 
     /// Its id.
@@ -133,8 +135,12 @@ impl Letter {
             add("last-attempt", last.rfc3339());
         }
         add("written", written.rfc3339());
-        if let Some(source) = names.sources.get(usize::from(record.id.source.0)) {
-            add("source", source.to_string());
+        // The source of a replay is the one whose record it is, not that of the request.
+        let asked = record.header("roomcast-request").and(record.header("roomcast-source"));
+        let source = asked.map(String::from_utf8_lossy);
+        let named = names.sources.get(usize::from(record.id.source.0));
+        if let Some(source) = source.or_else(|| named.map(|name| (&**name).into())) {
+            add("source", source.into_owned());
         }
         add("topic", record.origin.topic.to_string());
         add("partition", record.origin.partition.to_string());

@@ -8,6 +8,7 @@ pub mod letter;
 pub mod model;
 pub mod partitions;
 pub mod provider;
+pub mod replay;
 pub mod route;
 pub mod schedule;
 pub mod section;

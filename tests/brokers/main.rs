@@ -217,7 +217,7 @@ fn letter(record: &Record) -> (Sealed, BTreeMap<String, String>) {
         ("partition", "0".to_owned()),
         ("offset", origin.offset.to_string()),
         ("timestamp", record.timestamp.rfc3339()),
-        ("replays", "1".to_owned()),
+        ("replays", "2".to_owned()),
         ("original", "the-first-letter".to_owned()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
