@@ -143,5 +143,6 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   exec 9> "$cache/lock"
   flock 9
   rm -rf "$cache"/new.*   # of a run that was interrupted
+  need curl curl           # tests run what `explain --format curl` prints
   for what in "$@"; do "fetch_$what"; done
 fi

@@ -5,20 +5,19 @@
 
 use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
-use super::check;
+use super::record::{self, Given};
 use super::{Cli, Error, output, requests};
 use crate::app::{self, App};
 use crate::config::Loaded;
 use crate::core::letter::Names;
-use crate::core::model::{DropReason, Epoch, Origin, PartitionId, Plan, Record, RecordId, SourceId};
+use crate::core::model::{DropReason, Plan, Record};
 use crate::core::provider::Stamp;
 use crate::core::route::{Explanation, Tried};
-use crate::core::section::Value;
+use crate::core::schedule::{OnExpiry, RoutePolicy};
+use crate::core::time::Wall;
 
 /// What `explain` takes.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -94,6 +93,8 @@ pub fn explain(
         topic: &record.origin.topic,
         requests: requests::of(&app.accounts, &found.plan.messages, record.maybe_tried, stamp),
         found: &found,
+        policies: &app.rules.policies(),
+        now: stamp.at,
     };
     Ok(told.show(args.format))
 }
@@ -108,6 +109,10 @@ pub struct Told<'a> {
     pub requests: Vec<requests::Request>,
     /// What the routes made of it, and why.
     pub found: &'a Explanation,
+    /// What the routes say of waiting, by `RouteId`.
+    pub policies: &'a [RoutePolicy],
+    /// The time it is.
+    pub now: Wall,
 }
 
 impl Told<'_> {
@@ -116,12 +121,27 @@ impl Told<'_> {
         match format {
             Format::Text => self.text(),
             Format::Json => format!("{:#}\n", self.json()),
-            Format::Curl => {
-                // What is no request stands as a comment, so that the output stays a script.
-                let said: String = self.fates().iter().map(|line| format!("# {line}\n")).collect();
-                said + &self.requests.iter().map(requests::Request::curl).collect::<String>()
-            }
+            Format::Curl => self.curl(),
         }
+    }
+
+    /// A script. What is no request stands as a comment.
+    fn curl(&self) -> String {
+        let mut script: String = self.fates().iter().map(|line| format!("# {line}\n")).collect();
+        let mut secret_of = None;
+        for request in &self.requests {
+            if secret_of != Some(&request.account) && !request.by_hand.once.is_empty() {
+                let account = &request.account;
+                script += &format!(
+                    "# Put the secret of account {account} in for {}.\n{}",
+                    requests::MASK,
+                    request.by_hand.once
+                );
+            }
+            secret_of = Some(&request.account);
+            script += &request.curl();
+        }
+        script
     }
 
     fn text(&self) -> String {
@@ -139,14 +159,14 @@ impl Told<'_> {
         )
     }
 
-    /// What became of the event, and what would become of it while it waits.
+    /// What became of the event; the requests follow it.
     fn fates(&self) -> Vec<String> {
-        let mut lines = fates(&self.found.plan);
-        if let Some(value) = &self.found.conflate {
-            lines.push(format!(
-                "Conflated by {value}: while it waits, a newer message of its lane with the same value takes its place"
-            ));
-        }
+        let mut lines = remarks(self.found, self.policies, self.now);
+        lines.extend(match self.found.plan.messages.len() {
+            0 => None,
+            1 => Some("1 message:".to_owned()),
+            n => Some(format!("{n} messages:")),
+        });
         lines
     }
 
@@ -163,6 +183,7 @@ impl Told<'_> {
             "routes": tried.iter().map(one).collect::<Vec<_>>(),
             "filter_steps": self.found.steps,
             "conflate": self.found.conflate,
+            "expires": plan.messages.iter().find_map(|message| message.expires).map(Wall::rfc3339),
             "dropped": plan.dropped.map(DropReason::word),
             "letters": plan.failures.iter().map(letter).collect::<Vec<_>>(),
             "requests": self.requests.iter().map(requests::Request::json).collect::<Vec<_>>(),
@@ -175,15 +196,11 @@ fn letter(failure: &crate::core::model::Failure) -> Json {
     json!({ "class": failure.class.word(), "error": failure.error, "rooms": rooms })
 }
 
-/// What became of the event, a line for each thing.
-fn fates(plan: &Plan) -> Vec<String> {
+/// What is to be said of an event beside its requests: letters, drops, and what would become of a
+/// message while it waits.
+pub fn remarks(found: &Explanation, policies: &[RoutePolicy], now: Wall) -> Vec<String> {
+    let plan = &found.plan;
     let mut lines = Vec::new();
-    if !plan.messages.is_empty() {
-        lines.push(match plan.messages.len() {
-            1 => "1 message:".to_owned(),
-            n => format!("{n} messages:"),
-        });
-    }
     for failure in &plan.failures {
         let rooms: Vec<String> = failure.rooms.iter().map(ToString::to_string).collect();
         let of = if rooms.is_empty() { String::new() } else { format!(" (rooms {})", rooms.join(", ")) };
@@ -192,7 +209,26 @@ fn fates(plan: &Plan) -> Vec<String> {
     if let Some(reason) = plan.dropped {
         lines.push(format!("Dropped: {}", reason.word()));
     }
+    lines.extend(expiry(plan, policies, now));
+    if let Some(value) = &found.conflate {
+        lines.push(format!(
+            "Conflated by {value}: while it waits, a newer message of its lane with the same value takes its place"
+        ));
+    }
     lines
+}
+
+/// Until when the messages may wait, and what becomes of them then.
+fn expiry(plan: &Plan, policies: &[RoutePolicy], now: Wall) -> Option<String> {
+    let (message, at) = plan.messages.iter().find_map(|message| Some((message, message.expires?)))?;
+    let fate = match policies.get(usize::from(message.route.0))?.on_expiry {
+        OnExpiry::Drop => "dropped (expired)",
+        OnExpiry::DeadLetter => "a letter of class expired",
+    };
+    Some(match at <= now {
+        true => format!("Too late: its time-to-live ended at {}, so that it is {fate}", at.rfc3339()),
+        false => format!("It may wait until {}; then it is {fate}", at.rfc3339()),
+    })
 }
 
 fn took(tried: &Tried) -> &'static str {
@@ -210,58 +246,24 @@ pub fn record(
     event: Vec<u8>,
     stamp: &Stamp,
 ) -> Result<Record, Error> {
-    let names: Vec<&str> = config.sources.iter().map(|name| &**name).collect();
-    let index = match (&args.source, names.as_slice()) {
-        (Some(name), _) => names
-            .iter()
-            .position(|known| known == name)
-            .ok_or_else(|| Error::Usage(format!("--source {name}: the config has {}", names.join(", "))))?,
-        (None, [_]) => 0,
-        (None, _) => return Err(Error::Usage(format!("--source is needed: one of {}", names.join(", ")))),
-    };
-    let source = names[index];
-    let topic: Arc<str> = match &args.topic {
-        Some(topic) => topic.as_str().into(),
-        None => check::topics(loaded, source).into_iter().next().unwrap_or_default().into(),
-    };
-    let headers: Result<Vec<(Arc<str>, Bytes)>, Error> = args.headers.iter().map(|h| header(h)).collect();
-    let id = RecordId {
-        source: SourceId(u16::try_from(index).expect("sources are numbered by 16 bits")),
-        partition: PartitionId(0),
-        epoch: Epoch(0),
-        offset: 0,
-    };
-    Ok(Record {
-        id,
-        origin: Origin { stream: topic.clone(), topic, partition: 0, offset: 0 },
-        key: args.key.as_deref().map(|key| key_bytes(loaded, source, key)).transpose()?,
-        value: Some(Bytes::from(event)),
+    let headers: Result<Vec<(String, String)>, Error> = args.headers.iter().map(|h| header(h)).collect();
+    let given = Given {
+        source: args.source.clone(),
+        key: args.key.clone(),
+        topic: args.topic.clone(),
         headers: headers?,
+        value: Some(event),
         timestamp: stamp.at,
-        maybe_tried: false,
-    })
+    };
+    record::make(config, loaded, given)
+        .map_err(|m| Error::Usage(format!("--{}: found {}, wanted {}", m.key, m.found, m.wanted)))
 }
 
-fn header(text: &str) -> Result<(Arc<str>, Bytes), Error> {
+fn header(text: &str) -> Result<(String, String), Error> {
     let wrong = || Error::Usage(format!("--header {text:?}: wanted name: value"));
     let (name, value) = text.split_once(':').or_else(|| text.split_once('=')).ok_or_else(wrong)?;
     match name.trim() {
         "" => Err(wrong()),
-        name => Ok((name.into(), Bytes::copy_from_slice(value.trim().as_bytes()))),
+        name => Ok((name.to_owned(), value.trim().to_owned())),
     }
-}
-
-/// The key's bytes as the broker would hold them: `key_format` says how numbers are written.
-fn key_bytes(loaded: &Loaded, source: &str, key: &str) -> Result<Bytes, Error> {
-    let format = match loaded.node(&["sources", source, "key_format"]).map(|node| &node.value) {
-        Some(Value::Text(format)) => format.as_str(),
-        _ => "text",
-    };
-    let wrong =
-        |_| Error::Usage(format!("--key {key:?}: the source's key_format is {format}, wanted a number"));
-    Ok(match format {
-        "int64" => Bytes::copy_from_slice(&key.parse::<i64>().map_err(wrong)?.to_be_bytes()),
-        "int32" => Bytes::copy_from_slice(&key.parse::<i32>().map_err(wrong)?.to_be_bytes()),
-        _ => Bytes::copy_from_slice(key.as_bytes()),
-    })
 }

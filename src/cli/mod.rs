@@ -8,6 +8,7 @@ pub mod demo;
 pub mod explain;
 pub mod live;
 pub mod output;
+pub mod record;
 pub mod requests;
 pub mod run;
 pub mod send;

@@ -11,11 +11,10 @@ use serde_json::{Value as Json, json};
 
 use crate::app::Account;
 use crate::core::model::{Message, Path};
-use crate::core::provider::{Call, Item, Session, Stamp};
+pub use crate::core::provider::MASK;
+use crate::core::provider::{ByHand, Call, Item, Session, Stamp, shell_word};
 use crate::core::time::Wall;
 
-/// What stands in the place of a secret.
-pub const MASK: &str = "***";
 /// Headers that are masked whatever the provider says of them.
 const ALWAYS_SECRET: &[&str] = &["authorization", "checksum", "cookie", "proxy-authorization"];
 
@@ -36,6 +35,8 @@ pub struct Request {
     pub rooms: Vec<String>,
     /// The ids of its messages, in the order of the rooms.
     pub ids: Vec<String>,
+    /// How a person makes what is masked.
+    pub by_hand: ByHand,
 }
 
 /// Time and nonce of this moment.
@@ -71,6 +72,7 @@ pub fn of(accounts: &[Account], messages: &[Message], resend: bool, stamp: &Stam
             account: account.name.to_string(),
             path: first.path,
             url: format!("{base}{}", made.path),
+            by_hand: provider.by_hand(&made),
             headers: masked_headers(&made),
             body: String::from_utf8_lossy(&made.body).into_owned(),
             rooms: call.iter().map(|m| m.room.to_string()).filter(|room| !room.is_empty()).collect(),
@@ -102,14 +104,38 @@ impl Request {
         format!("POST {}\n{headers}\n  {}\n\n  account {}, {rooms}\n", self.url, self.body, self.account)
     }
 
-    /// For a shell: a command that makes the call, once its secrets are filled in.
+    /// For a shell: commands that make the call, once the secret is put in where [`MASK`] stands.
     pub fn curl(&self) -> String {
-        let headers: String = self
-            .headers
-            .iter()
-            .map(|(name, value)| format!("  -H {} \\\n", quoted(&format!("{name}: {value}"))))
-            .collect();
-        format!("curl -X POST {} \\\n{headers}  --data-raw {}\n", quoted(&self.url), quoted(&self.body))
+        let by_hand = |name: &str| self.by_hand.headers.iter().find(|(header, _)| *header == name);
+        let header = |(name, value): &(String, String)| match by_hand(name) {
+            Some((_, word)) => format!("\"{name}: {word}\""),
+            None => shell_word(&format!("{name}: {value}")),
+        };
+        let headers: String = self.headers.iter().map(|pair| format!("  -H {} \\\n", header(pair))).collect();
+        let (url, body) = (shell_word(&self.url), shell_word(&self.body));
+        format!("{}curl -sS -X POST {url} \\\n{headers}  --data-raw {body}\n", self.by_hand.each)
+    }
+
+    /// Whether the body is a form.
+    pub fn is_form(&self) -> bool {
+        let has = |(name, value): &(String, String)| {
+            name == "content-type" && value.starts_with("application/x-www-form-urlencoded")
+        };
+        self.headers.iter().any(has)
+    }
+
+    /// What the body says: JSON as it is; a form as an object of its fields, those that hold an object
+    /// or a list of JSON parsed.
+    pub fn content(&self) -> Json {
+        if !self.is_form() {
+            return serde_json::from_str(&self.body).unwrap_or_else(|_| Json::from(self.body.as_str()));
+        }
+        let fields = form_urlencoded::parse(self.body.as_bytes()).map(|(name, text)| {
+            let json =
+                serde_json::from_str(&text).ok().filter(|value: &Json| value.is_object() || value.is_array());
+            (name.into_owned(), json.unwrap_or_else(|| Json::from(text.as_ref())))
+        });
+        Json::Object(fields.collect())
     }
 
     /// For machines.
@@ -126,20 +152,5 @@ impl Request {
             "rooms": self.rooms,
             "message_ids": self.ids,
         })
-    }
-}
-
-/// A word for a POSIX shell, whatever is in it.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shell_reads_every_text_as_it_is() {
-        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
     }
 }

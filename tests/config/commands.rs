@@ -123,7 +123,8 @@ fn explained(plan: Plan, format: Format) -> String {
         steps: 3,
         plan,
     };
-    Told { source: "live", topic: "live.events", requests, found: &found }.show(format)
+    let (policies, now) = (&[], stamp().at);
+    Told { source: "live", topic: "live.events", requests, found: &found, policies, now }.show(format)
 }
 
 #[test]
@@ -207,10 +208,10 @@ fn explain_makes_the_record_that_the_broker_would_hold() {
         headers: vec![header.to_owned()],
         ..explain::Args::default()
     };
-    assert_eq!(usage(wrong("1", "dead", "a: b")), "--source dead: the config has live");
+    assert_eq!(usage(wrong("1", "dead", "a: b")), "--source: found \"dead\", wanted one of live");
     assert_eq!(
         usage(wrong("room", "live", "a: b")),
-        "--key \"room\": the source's key_format is int64, wanted a number"
+        "--key: found \"room\", wanted a whole number: the source's key_format is \"int64\""
     );
     assert_eq!(usage(wrong("1", "live", "nothing")), "--header \"nothing\": wanted name: value");
 }

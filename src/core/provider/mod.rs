@@ -4,6 +4,7 @@
 //! a call looks and what an answer means. [`PROVIDERS`] lists them: a third one is one file and one
 //! line there. The scheduler decides when calls are made; `http` makes them.
 
+mod by_hand;
 pub mod easemob;
 mod options;
 mod settings;
@@ -18,6 +19,8 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 use std::sync::Arc;
+
+pub use by_hand::{ByHand, MASK, shell_word};
 
 use super::model::{BaseId, Content, MessageId, Path, Priority, Room};
 use super::section::Section;
@@ -89,6 +92,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// The call that carries these items. All are of one path; either siblings (one content, several
     /// rooms) or messages of one lane (one room, several contents), within [`Limits`].
     fn call(&self, path: Path, items: &[Item], session: Option<&Session>, stamp: &Stamp) -> Call;
+
+    /// How a person makes such a call in a shell, with a place for what is secret.
+    fn by_hand(&self, _call: &Call) -> ByHand {
+        ByHand::default()
+    }
 
     /// What the answer means, one outcome for each item, in their order.
     fn outcomes(&self, path: Path, items: &[Item], answer: &Answer) -> Outcomes;

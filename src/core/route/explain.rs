@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Rules;
 use super::plan::Trace;
 use crate::core::decode;
-use crate::core::model::{Plan, Record, Room};
+use crate::core::model::{DropReason, Plan, Record, Room};
 
 /// What was found out about a record.
 #[derive(Clone, Debug)]
@@ -46,6 +46,14 @@ impl Rules {
     pub fn explain(&self, record: &Record) -> Explanation {
         let mut trace = Trace::default();
         let plan = self.turn(record, Some(&mut trace));
+        if trace.tried.is_empty() {
+            let why = match &plan.dropped {
+                Some(DropReason::Tombstone) => "not asked: a record without a value is no event",
+                _ => "not asked: the record is no event that can be read",
+            };
+            let names = self.rules.iter().map(|rule| rule.policy.name.clone());
+            trace.tried = names.map(|route| Tried { route, took: false, why: why.to_owned() }).collect();
+        }
         let source = self.sources.iter().find(|source| source.id == record.id.source);
         let key = decode::key(record, source.map(|source| source.key_format).unwrap_or_default());
         let sent = plan.messages.iter().map(|message| message.room.clone());

@@ -28,6 +28,7 @@ use super::section::{Section, Value};
 use rule::{Known, Rule};
 
 pub use explain::{Explanation, Tried};
+pub use rule::fits;
 
 /// An account as routes see it.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::super::trouble::Cleaner;
-use super::super::{Answer, Call, Fault, LoginFault, Reply, Session};
+use super::super::{Answer, Call, Fault, LoginFault, MASK, Reply, Session, shell_word};
 use super::{bearer, json_headers, outcome::ErrorBody};
 
 /// A lifetime beyond this is none: either the token never expires, or the cluster counts in
@@ -37,6 +37,19 @@ pub(super) fn call(
         body["ttl"] = Value::from(units);
     }
     Call { path: path.to_owned(), headers: json_headers(), body: Bytes::from(body.to_string()) }
+}
+
+/// The login as lines of a shell that leave the token in `TOKEN`, with a place for the secret.
+pub(super) fn by_hand(base_url: &str, call: &Call) -> String {
+    let mut body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+    body["client_secret"] = Value::from(MASK);
+    let body = shell_word(&body.to_string()).replace(MASK, "'\"$CLIENT_SECRET\"'");
+    let url = shell_word(&format!("{base_url}{}", call.path));
+    format!(
+        "CLIENT_SECRET='{MASK}'\n\
+         TOKEN=$(curl -sS -X POST {url} \\\n  -H 'content-type: application/json' \\\n  --data-raw {body} | \\\n  \
+         sed 's/.*\"access_token\" *: *\"\\([^\"]*\\)\".*/\\1/')\n"
+    )
 }
 
 /// What the answer means. `unit` is the unit of `expires_in`.

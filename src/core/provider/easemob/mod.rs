@@ -22,8 +22,8 @@ use serde_json::{Map, Value};
 use super::settings::{self, QuotaTable};
 use super::trouble::Cleaner;
 use super::{
-    Answer, Call, Draft, Invalid, Item, KindName, Limits, LoginFault, Outcomes, PathQuota, Provider, Section,
-    Session, Stamp,
+    Answer, ByHand, Call, Draft, Invalid, Item, KindName, Limits, LoginFault, MASK, Outcomes, PathQuota,
+    Provider, Section, Session, Stamp,
 };
 use crate::core::model::{Content, Path};
 
@@ -344,6 +344,14 @@ impl Provider for Easemob {
             headers.insert(AUTHORIZATION, value);
         }
         Call { path: self.paths[path as usize].clone(), headers, body: content::body(path, items) }
+    }
+
+    fn by_hand(&self, _call: &Call) -> ByHand {
+        let once = match &self.auth {
+            Auth::Login { call, .. } => login::by_hand(&self.urls[0], call),
+            Auth::Token(_) => format!("TOKEN='{MASK}'\n"),
+        };
+        ByHand { once, each: String::new(), headers: vec![("authorization", "Bearer $TOKEN")] }
     }
 
     fn outcomes(&self, path: Path, items: &[Item], answer: &Answer) -> Outcomes {

@@ -22,8 +22,8 @@ use sha1::{Digest, Sha1};
 use super::settings::{self, QuotaTable};
 use super::trouble::Cleaner;
 use super::{
-    Answer, Call, Draft, Invalid, Item, KindName, Limits, LoginFault, Outcomes, PathQuota, Provider, Section,
-    Session, Stamp, Trouble,
+    Answer, ByHand, Call, Draft, Invalid, Item, KindName, Limits, LoginFault, MASK, Outcomes, PathQuota,
+    Provider, Section, Session, Stamp, Trouble,
 };
 use crate::core::model::{Content, Path, Priority};
 
@@ -276,6 +276,21 @@ impl Provider for Yunxin {
             _ => (ENDPOINTS[path as usize], items.first().map(content::body).unwrap_or_default()),
         };
         Call { path: endpoint.to_owned(), headers: self.sign(stamp), body }
+    }
+
+    fn by_hand(&self, call: &Call) -> ByHand {
+        // Hexadecimal digits, which mean nothing to a shell.
+        let nonce = call.headers.get(NONCE).and_then(|nonce| nonce.to_str().ok()).unwrap_or_default();
+        ByHand {
+            once: format!("APP_SECRET='{MASK}'\n"),
+            // A signature is good for five minutes: it is made when the call is. macOS has shasum.
+            each: format!(
+                "CUR_TIME=$(date +%s)\n\
+                 CHECK_SUM=$(printf %s \"${{APP_SECRET}}{nonce}${{CUR_TIME}}\" | \
+                 {{ sha1sum 2>/dev/null || shasum; }} | cut -c1-40)\n"
+            ),
+            headers: vec![("curtime", "$CUR_TIME"), ("checksum", "$CHECK_SUM")],
+        }
     }
 
     fn outcomes(&self, path: Path, items: &[Item], answer: &Answer) -> Outcomes {
