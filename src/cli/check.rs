@@ -297,7 +297,7 @@ pub fn json(summary: &Summary<'_>, denied: bool, trials: Option<&[live::Trial]>)
 }
 
 /// Problems for machines, in the order people see them.
-fn problems_json(problems: &[Problem], texts: &Texts) -> Json {
+pub(super) fn problems_json(problems: &[Problem], texts: &Texts) -> Json {
     let sorted = render::sorted(problems, texts);
     let one = |problem: &&Problem| {
         let (file, line, column) = match &problem.place {

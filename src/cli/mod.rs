@@ -3,6 +3,7 @@
 //! One file a command. Results go to stdout, logs and problems to stderr. A new command is a file, a
 //! variant of [`Command`] and its line in `dispatch`.
 
+pub mod cases;
 pub mod check;
 pub mod demo;
 pub mod explain;
@@ -54,6 +55,7 @@ Examples:
   roomcast check -c roomcast.toml              is the config right?
   roomcast check -c roomcast.toml --live       and do the brokers and accounts let us in?
   echo '{\"type\":\"gift.sent\"}' | roomcast explain -c roomcast.toml --key 42
+  roomcast test -c roomcast.toml               do the cases in *.test.toml beside it still hold?
   roomcast send -c roomcast.toml --account live --room 42 --text 'hello'
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the config is wrong.";
@@ -70,6 +72,8 @@ pub enum Command {
     Check(check::Args),
     /// Show what would become of one event, read from stdin: routes tried, exact HTTP requests.
     Explain(explain::Args),
+    /// Run config tests: events in, messages expected; shows what differs. Nothing is sent.
+    Test(cases::Args),
     /// Send one text to one room now, and show the provider's answer.
     Send(send::Args),
     /// Stand in for a provider (logins, limits, bans, silent drops, repeats and faults as it has them)
@@ -123,6 +127,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Error> {
         Command::Demo(args) => demo::main(cli, args),
         Command::Check(args) => check::run(cli, args),
         Command::Explain(args) => explain::run(cli, args),
+        Command::Test(args) => cases::run(cli, args),
         Command::Send(args) => send::run(cli, args),
         Command::Simulate(target) => {
             runtime()?.block_on(simulate::run(target.clone()))?;

@@ -2,8 +2,11 @@
 //! the documents whose snippets are such files. `explain` and `curl` are about `roomcast explain`, which
 //! shows one such record.
 
+mod broken;
 mod curl;
 mod explain;
+mod results;
+mod update;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -17,10 +17,16 @@ fn accepted(path: &Path) -> (Loaded, App) {
     (loaded, app)
 }
 
+/// Beside each config stand its cases.
+#[expect(clippy::ptr_arg, reason = "it filters paths")]
+fn is_config(path: &PathBuf) -> bool {
+    !path.to_string_lossy().ends_with(".test.toml")
+}
+
 fn ready() -> Vec<PathBuf> {
     let files = std::fs::read_dir("config").unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
-        files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+        files.filter(|path| path.extension().is_some_and(|e| e == "toml")).filter(is_config).collect();
     files.sort();
     files
 }
