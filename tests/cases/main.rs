@@ -4,6 +4,7 @@
 
 mod broken;
 mod curl;
+mod documents;
 mod explain;
 mod results;
 mod update;
