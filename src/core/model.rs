@@ -362,6 +362,8 @@ impl Class {
 /// Rooms that an event owes but that cannot be called at all: they go into a letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// The base id of the message that is owed; the plan's where no message could be made.
+    pub base: BaseId,
     /// The letter's class.
     pub class: Class,
     /// One line: what was found and what would be right.

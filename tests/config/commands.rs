@@ -179,8 +179,12 @@ fn explain_tells_letters_and_drops() {
 
     let mut garbled = plan(Vec::new());
     garbled.route = None;
-    garbled.failures =
-        vec![Failure { class: Class::Garbled, error: "not JSON".to_owned(), rooms: Vec::new() }];
+    garbled.failures = vec![Failure {
+        base: garbled.base,
+        class: Class::Garbled,
+        error: "not JSON".to_owned(),
+        rooms: Vec::new(),
+    }];
     let text = explained(garbled, Format::Text);
     assert!(text.contains("\nA letter of class garbled: not JSON\n"), "{text}");
 }

@@ -1,6 +1,7 @@
 //! Routes through the public API.
 
 mod ids;
+mod messages;
 mod plans;
 mod problems;
 mod robust;

@@ -11,7 +11,22 @@ use super::filter::{Filter, Input, Trouble};
 use super::text::{filter_at, full_key, told};
 use crate::core::model::{Path, Priority};
 use crate::core::provider::{Kind, KindName, Media, Provider};
-use crate::core::section::{Node, Section, Value as Written};
+use crate::core::section::{Node, Place, Problem, Section, Severity, Value as Written};
+
+/// More messages than this are no answer to one event.
+const MESSAGES_MAX: usize = 16;
+
+/// How a message looks.
+const WANTED: &str =
+    "{ kind = \"text\", text = '.data.text' }, or \"custom\" or \"command\" for a machine event";
+
+/// Where messages go: what their checking depends on.
+struct To<'p> {
+    provider: &'p dyn Provider,
+    path: Path,
+    /// `None`: it may differ from event to event.
+    priority: Option<Priority>,
+}
 
 /// What a route sends.
 #[derive(Debug)]
@@ -55,28 +70,52 @@ enum Template {
 }
 
 impl MessageRule {
-    /// Reads the `message` of a route whose account and path are known; `priority` is the route's
-    /// where that is the same for every event.
+    /// Reads the `message` or the `messages` of a route whose account and path are known; `priority` is
+    /// the route's where that is the same for every event.
     pub fn read(
         route: &Section<'_>,
         provider: &dyn Provider,
         path: Path,
         priority: Option<Priority>,
-    ) -> Option<Self> {
-        let machine = |as_command| {
-            if let Err(lacks) = provider.supports(KindName::Machine, path) {
-                route.wrong("message", "a machine event", lacks);
-                return None;
+    ) -> Option<Vec<Self>> {
+        let to = To { provider, path, priority };
+        let (one, several) = (route.node("message"), route.node("messages"));
+        match (one, several) {
+            (Some(_), Some(_)) => {
+                route.wrong("messages", "both message and messages", "only one of them");
+                None
             }
-            Some(Self::Machine(as_command))
-        };
-        match route.node("message").map(|node| &node.value) {
-            None => machine(false),
-            Some(Written::Text(word)) if word == "custom" => machine(false),
-            Some(Written::Text(word)) if word == "command" => machine(true),
-            Some(Written::Table(_)) => {
-                let section = route.section("message")?;
-                let mapping = Mapping::read(&section, provider, path, priority);
+            (None, None) => Self::machine(route, "message", route.place(), &to, false).map(|only| vec![only]),
+            (Some(node), None) => Self::read_one(route, "message", node, &to).map(|only| vec![only]),
+            (None, Some(Node { value: Written::List(nodes), .. }))
+                if (1..=MESSAGES_MAX).contains(&nodes.len()) =>
+            {
+                let read = nodes.iter().enumerate();
+                let read =
+                    read.map(|(index, node)| Self::read_one(route, &format!("messages[{index}]"), node, &to));
+                // All of them are read before one that is wrong ends it.
+                read.collect::<Vec<_>>().into_iter().collect()
+            }
+            (None, Some(node)) => {
+                let found = match &node.value {
+                    Written::List(nodes) => format!("a list of {}", nodes.len()),
+                    other => other.kind().to_owned(),
+                };
+                route.wrong("messages", found, format!("a list of 1 to {MESSAGES_MAX} messages, {WANTED}"));
+                None
+            }
+        }
+    }
+
+    /// Reads one message, written at `node`.
+    fn read_one(route: &Section<'_>, key: &str, node: &Node, to: &To<'_>) -> Option<Self> {
+        match &node.value {
+            Written::Text(word) if word == "custom" => Self::machine(route, key, &node.place, to, false),
+            Written::Text(word) if word == "command" => Self::machine(route, key, &node.place, to, true),
+            Written::Table(table) => {
+                let path = full_key(route, key);
+                let section = Section::new(&path, table, node.key_place.clone(), route.report());
+                let mapping = Mapping::read(&section, to);
                 if mapping.is_none() && !known_kind(&section) {
                     // Which keys are right depends on the kind: one problem is enough.
                     section.keys().for_each(|key| {
@@ -86,16 +125,23 @@ impl MessageRule {
                 section.finish();
                 Some(Self::Mapped(Box::new(mapping?)))
             }
-            Some(other) => {
+            other => {
                 let found = match other {
                     Written::Text(word) => format!("{word:?}"),
                     other => other.kind().to_owned(),
                 };
-                let wanted = "a table such as { kind = \"text\", text = '.data.text' }, or \"custom\" or \"command\" for a machine event";
-                route.wrong("message", found, wanted);
+                wrong_at(route, key, &node.place, found, format!("a table such as {WANTED}"));
                 None
             }
         }
+    }
+
+    fn machine(route: &Section<'_>, key: &str, place: &Place, to: &To<'_>, as_command: bool) -> Option<Self> {
+        if let Err(lacks) = to.provider.supports(KindName::Machine, to.path) {
+            wrong_at(route, key, place, "a machine event".to_owned(), lacks);
+            return None;
+        }
+        Some(Self::Machine(as_command))
     }
 
     /// Whether a filter in it looks at `$headers`.
@@ -107,18 +153,20 @@ impl MessageRule {
     }
 }
 
+/// Tells of a message at its own place: that of a list stands below no key.
+fn wrong_at(route: &Section<'_>, key: &str, place: &Place, found: String, wanted: String) {
+    let (severity, place) = (Severity::Error, place.clone());
+    route.report().add(Problem { severity, place, key: full_key(route, key), found, wanted });
+}
+
 fn known_kind(section: &Section<'_>) -> bool {
     let word = section.node("kind").map(|node| &node.value);
     matches!(word, Some(Written::Text(word)) if KINDS.iter().any(|(known, _, _)| known == word))
 }
 
 impl Mapping {
-    fn read(
-        section: &Section<'_>,
-        provider: &dyn Provider,
-        path: Path,
-        priority: Option<Priority>,
-    ) -> Option<Self> {
+    fn read(section: &Section<'_>, to: &To<'_>) -> Option<Self> {
+        let To { provider, path, priority } = *to;
         let word = section.required_text("kind")?;
         let Some((_, kind, fields)) = KINDS.iter().find(|(known, _, _)| *known == word) else {
             section.wrong("kind", format!("{word:?}"), told(&word, KINDS.iter().map(|(known, _, _)| *known)));

@@ -10,6 +10,7 @@ pub mod explain;
 mod fields;
 pub mod filter;
 mod identity;
+mod make;
 mod message;
 mod plan;
 mod rule;
@@ -93,9 +94,7 @@ impl Rules {
         let uses_headers = rules.iter().any(|rule| {
             let send = rule.send.as_ref();
             rule.when.as_ref().is_some_and(filter::Filter::uses_headers)
-                || send.is_some_and(|send| send.target.uses_headers() || send.message.uses_headers())
-                || send.is_some_and(|send| send.priority.uses_headers())
-                || send.and_then(|send| send.conflate.as_ref()).is_some_and(filter::Filter::uses_headers)
+                || send.is_some_and(|send| send.uses_headers())
         });
         Some(Self { rules, sources, max_rooms_per_event, uses_headers })
     }

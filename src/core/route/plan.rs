@@ -7,24 +7,19 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::conflate;
 use super::filter::{Filter, Input, Trouble};
 use super::identity::Identity;
-use super::message::{Filled, MessageRule};
 use super::rule::{PRIORITIES, PriorityRule, Rule, Send, Target, fits};
 use super::{Rules, SourceView, Tried, Unmatched};
 use crate::core::decode::{self, Event};
-use crate::core::model::{
-    BaseId, Class, DropReason, Failure, Message, MessageId, Path, Plan, Priority, Record, Room, RouteId,
-};
-use crate::core::provider::{Draft, Kind, MachineEvent};
+use crate::core::model::{BaseId, Class, DropReason, Failure, Plan, Priority, Record, Room, RouteId};
 use crate::core::time::Wall;
 use crate::core::value::budget::{Exhausted, Meter};
 use crate::core::value::{Fields, Val};
 
 /// Bytes of a room id that is passed on: longer ones are no room ids of any provider, and would not
 /// fit into a letter's header.
-const ROOM_MAX: usize = 1_024;
+pub(super) const ROOM_MAX: usize = 1_024;
 
 /// Members that one event may name.
 const USERS_MAX: usize = 10_000;
@@ -69,18 +64,24 @@ impl Rules {
             return plan;
         }
         let Some(source) = source else {
-            plan.failures.push(failure(Class::NoRoute, "a source that the config does not have", Vec::new()));
+            plan.failures.push(failure(
+                plan.base,
+                Class::NoRoute,
+                "a source that the config does not have",
+                Vec::new(),
+            ));
             return plan;
         };
         let decoded = catch_unwind(|| decode::event(record, source.payload));
         let event = match decoded {
             Ok(Ok(event)) => event,
             Ok(Err(garbled)) => {
-                plan.failures.push(failure(Class::Garbled, garbled.0, Vec::new()));
+                plan.failures.push(failure(plan.base, Class::Garbled, garbled.0, Vec::new()));
                 return plan;
             }
             Err(_) => {
                 plan.failures.push(failure(
+                    plan.base,
                     Class::Garbled,
                     "decoding panicked: a fault of roomcast",
                     Vec::new(),
@@ -97,24 +98,25 @@ impl Rules {
                 Err(_) => "routing panicked: a fault of roomcast".to_owned(),
             };
             let mut plan = before;
-            plan.failures.push(failure(Class::Mapping, why, Vec::new()));
+            plan.failures.push(failure(plan.base, Class::Mapping, why, Vec::new()));
             plan
         })
     }
 }
 
-fn failure(class: Class, error: impl Into<String>, rooms: Vec<Room>) -> Failure {
-    Failure { class, error: error.into(), rooms }
+/// Rooms that an event owes a message.
+pub(super) fn failure(base: BaseId, class: Class, error: impl Into<String>, rooms: Vec<Room>) -> Failure {
+    Failure { base, class, error: error.into(), rooms }
 }
 
 /// A record on its way through the routes.
-struct Turn<'t> {
-    rules: &'t Rules,
-    record: &'t Record,
+pub(super) struct Turn<'t> {
+    pub(super) rules: &'t Rules,
+    pub(super) record: &'t Record,
     source: &'t SourceView,
-    event: &'t Event,
-    trace: Option<&'t mut Trace>,
-    plan: Plan,
+    pub(super) event: &'t Event,
+    pub(super) trace: Option<&'t mut Trace>,
+    pub(super) plan: Plan,
 }
 
 /// Rooms, and the members of the one room where members are addressed.
@@ -130,7 +132,7 @@ enum Answer {
     Fatal(String),
 }
 
-impl Turn<'_> {
+impl<'t> Turn<'t> {
     fn run(mut self) -> Plan {
         let meter = Meter::start();
         let key = decode::key(self.record, self.source.key_format);
@@ -139,10 +141,7 @@ impl Turn<'_> {
             trace.event = Some(self.event.value.to_json());
             trace.cloud = self.event.cloud.is_some();
         }
-        let identity = match &self.event.cloud {
-            Some(cloud) => Identity::Event(cloud),
-            None => Identity::Record(&self.source.name, &self.record.origin),
-        };
+        let identity = self.identity();
         let rules = self.rules;
         for (id, rule) in rules.routes() {
             if self.plan.route.is_some() {
@@ -164,7 +163,7 @@ impl Turn<'_> {
                     self.plan.route = Some(id);
                     self.plan.account = rule.send.as_ref().map(|send| send.account.id);
                     self.plan.base = identity.base(&rule.policy.name, 0);
-                    self.plan.failures.push(failure(Class::Mapping, why, Vec::new()));
+                    self.plan.failures.push(failure(self.plan.base, Class::Mapping, why, Vec::new()));
                 }
             }
         }
@@ -176,6 +175,14 @@ impl Turn<'_> {
             trace.steps = meter.steps_taken();
         }
         self.plan
+    }
+
+    /// What the event is known by.
+    pub(super) fn identity(&self) -> Identity<'t> {
+        match &self.event.cloud {
+            Some(cloud) => Identity::Event(cloud),
+            None => Identity::Record(&self.source.name, &self.record.origin),
+        }
     }
 
     fn told(&mut self, rule: &Rule, took: bool, why: impl FnOnce() -> String) {
@@ -252,7 +259,7 @@ impl Turn<'_> {
                     "no route takes it: {} asked{failed}; the source says unmatched = \"dead_letter\"",
                     self.rules.rules.len()
                 );
-                self.plan.failures.push(failure(Class::NoRoute, error, Vec::new()));
+                self.plan.failures.push(failure(self.plan.base, Class::NoRoute, error, Vec::new()));
             }
         }
     }
@@ -266,7 +273,7 @@ impl Turn<'_> {
         };
         self.plan.account = Some(send.account.id);
         if let Err(why) = self.send(id, send, input, key_error) {
-            self.plan.failures.push(failure(Class::Mapping, why, Vec::new()));
+            self.plan.failures.push(failure(self.plan.base, Class::Mapping, why, Vec::new()));
         }
     }
 
@@ -282,53 +289,11 @@ impl Turn<'_> {
             self.plan.dropped = Some(DropReason::NoRoom);
             return Ok(());
         };
-        let rooms = self.checked(send, rooms);
-        if rooms.is_empty() {
-            return Ok(());
-        }
-        let key = send.conflate.as_ref().map(|filter| conflate::key(filter, input, &users)).transpose()?;
-        let (newest_of, conflate) = key.flatten().unzip();
-        if let Some(trace) = self.trace.as_deref_mut() {
-            trace.conflate = newest_of.map(|value| value.to_json());
-        }
-        let filled = self.fill(send, input)?;
-        let base = self.plan.base;
-        let draft = Draft {
-            path: send.target.path(),
-            users: &users,
-            kind: filled.kind,
-            sender: filled.sender,
-            ext: filled.ext,
-            options: filled.options,
-            priority,
-            base,
-        };
-        let content = match send.account.provider.render(&draft) {
-            Ok(content) => content,
-            Err(invalid) => {
-                self.plan.failures.push(failure(Class::Invalid, invalid.0, owed(rooms)));
-                return Ok(());
-            }
-        };
-        let expires = send.ttl.map(|ttl| self.begins() + ttl);
-        let one_by_one = send.account.provider.limits().rooms_per_call == 1 && draft.path != Path::Broadcast;
-        self.plan.messages.extend(rooms.into_iter().map(|room| Message {
-            account: send.account.id,
-            path: draft.path,
-            id: if one_by_one { base.message(&room) } else { MessageId(base.0) },
-            room,
-            priority,
-            base,
-            route: id,
-            content: content.clone(),
-            expires,
-            conflate,
-        }));
-        Ok(())
+        self.make(id, send, input, (priority, rooms, &users))
     }
 
     /// When the event's time to live begins: its own time or the record's, whichever is earlier.
-    fn begins(&self) -> Wall {
+    pub(super) fn begins(&self) -> Wall {
         let own = self.event.cloud.as_ref().and_then(|cloud| cloud.time.as_ref()).map(|(at, _)| *at);
         own.map_or(self.record.timestamp, |own| own.min(self.record.timestamp))
     }
@@ -416,53 +381,6 @@ impl Turn<'_> {
             false => Ok(found),
         }
     }
-
-    /// The rooms that the provider would take; of the others, letters.
-    fn checked(&mut self, send: &Send, rooms: Vec<Room>) -> Vec<Room> {
-        if matches!(send.target, Target::All) {
-            return rooms;
-        }
-        let mut good = Vec::with_capacity(rooms.len());
-        for room in rooms {
-            if room.0.len() > ROOM_MAX {
-                let error = format!("a room id of {} bytes; at most {ROOM_MAX}", room.0.len());
-                self.plan.failures.push(failure(Class::Invalid, error, Vec::new()));
-                continue;
-            }
-            match send.account.provider.check_room(&room.0) {
-                Ok(()) => good.push(room),
-                Err(invalid) => match self.plan.failures.iter_mut().find(|known| known.error == invalid.0) {
-                    Some(alike) => alike.rooms.push(room),
-                    None => self.plan.failures.push(failure(Class::Invalid, invalid.0, vec![room])),
-                },
-            }
-        }
-        good
-    }
-
-    fn fill(&self, send: &Send, input: &Input) -> Result<Filled, String> {
-        match &send.message {
-            MessageRule::Mapped(mapping) => mapping.fill(input).map_err(|trouble| trouble.to_string()),
-            MessageRule::Machine(as_command) => Ok(Filled {
-                kind: Kind::Machine(self.machine(*as_command, self.plan.base)),
-                sender: None,
-                ext: None,
-                options: serde_json::Map::new(),
-            }),
-        }
-    }
-
-    fn machine(&self, as_command: bool, base: BaseId) -> MachineEvent {
-        let cloud = self.event.cloud.as_ref();
-        let own_time = cloud.and_then(|cloud| cloud.time.as_ref()).map(|(_, text)| text.to_string());
-        MachineEvent {
-            as_command,
-            event_type: self.event.kind().unwrap_or(&self.record.origin.topic).to_owned(),
-            id: cloud.map_or_else(|| base.to_string(), |cloud| cloud.id.to_string()),
-            time: own_time.unwrap_or_else(|| self.record.timestamp.rfc3339()),
-            data: self.event.data(),
-        }
-    }
 }
 
 /// A room or member id: a text that is not empty, or a whole number as people write it.
@@ -484,9 +402,4 @@ fn priority(rule: &PriorityRule, input: &Input) -> Result<Priority, String> {
     found
         .map(|(_, priority)| *priority)
         .ok_or_else(|| format!("priority gives {}; \"high\", \"normal\" or \"low\" is wanted", value.shown()))
-}
-
-/// The rooms that a letter names; none for a broadcast.
-fn owed(rooms: Vec<Room>) -> Vec<Room> {
-    rooms.into_iter().filter(|room| !room.0.is_empty()).collect()
 }

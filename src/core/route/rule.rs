@@ -47,8 +47,8 @@ pub struct Send {
     pub account: AccountView,
     /// Whom it is for.
     pub target: Target,
-    /// What is sent.
-    pub message: MessageRule,
+    /// What is sent, one after the other; never empty.
+    pub messages: Vec<MessageRule>,
     /// How urgent it is.
     pub priority: PriorityRule,
     /// How long it may wait; `None`: for ever.
@@ -114,7 +114,7 @@ impl Rule {
             send: Some(Send {
                 account: account.clone(),
                 target: Target::Rooms(None),
-                message: MessageRule::Machine(false),
+                messages: vec![MessageRule::Machine(false)],
                 priority: PriorityRule::Fixed(Priority::default()),
                 ttl: None,
                 conflate: None,
@@ -173,7 +173,9 @@ fn retry(section: &Section<'_>, base: &Retry) -> Retry {
 
 /// A dropped event has no message: keys that shape one are mistakes.
 fn refuse_for_drop(section: &Section<'_>) {
-    for key in ["account", "rooms", "users", "all_rooms", "message", "priority", "ttl", "conflate"] {
+    for key in
+        ["account", "rooms", "users", "all_rooms", "message", "messages", "priority", "ttl", "conflate"]
+    {
         if section.node(key).is_some() {
             section.wrong(key, "a key beside drop = true", "no such key: what is dropped is not sent");
         }
@@ -241,6 +243,14 @@ pub fn fits(pattern: &str, subject: &str) -> bool {
 }
 
 impl Send {
+    /// Whether a filter in it looks at `$headers`.
+    pub fn uses_headers(&self) -> bool {
+        self.target.uses_headers()
+            || self.messages.iter().any(MessageRule::uses_headers)
+            || self.priority.uses_headers()
+            || self.conflate.as_ref().is_some_and(Filter::uses_headers)
+    }
+
     fn read(section: &Section<'_>, known: &Known<'_>) -> Option<Self> {
         let account = account(section, known);
         let target = Target::read(section);
@@ -253,14 +263,22 @@ impl Send {
         let Some((account, target)) = account.zip(target) else {
             // Without its account a message cannot be checked; its keys are known all the same.
             section.node("message");
+            section.node("messages");
             return None;
         };
         let fixed = match priority {
             Some(PriorityRule::Fixed(priority)) => Some(priority),
             Some(PriorityRule::Filter(_)) | None => None,
         };
-        let message = MessageRule::read(section, &*account.provider, target.path(), fixed);
-        Some(Self { account, target, message: message?, priority: priority?, ttl, conflate: conflate.ok()? })
+        let messages = MessageRule::read(section, &*account.provider, target.path(), fixed);
+        Some(Self {
+            account,
+            target,
+            messages: messages?,
+            priority: priority?,
+            ttl,
+            conflate: conflate.ok()?,
+        })
     }
 }
 

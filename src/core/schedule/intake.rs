@@ -42,7 +42,7 @@ impl Scheduler {
         for failure in plan.failures {
             let letter = Letter {
                 record: Arc::clone(&record),
-                base: plan.base,
+                base: failure.base,
                 class: failure.class,
                 error: failure.error,
                 route: plan.route,

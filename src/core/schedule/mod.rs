@@ -27,6 +27,8 @@ mod pool;
 pub(in crate::core) mod quota;
 mod ring;
 mod room;
+#[cfg(test)]
+mod several_tests;
 mod shares;
 mod spare;
 #[cfg(test)]

@@ -419,7 +419,8 @@ fn plan(record: &Record) -> Plan {
         expires: None,
         conflate: None,
     };
-    let failure = Failure { class: Class::Garbled, error: "not JSON".to_owned(), rooms: Vec::new() };
+    let (class, error) = (Class::Garbled, "not JSON".to_owned());
+    let failure = Failure { base, class, error, rooms: Vec::new() };
     Plan {
         route: Some(RouteId(0)),
         account: Some(AccountId(0)),
