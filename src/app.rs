@@ -23,7 +23,7 @@ use crate::core::provider::{self, PROVIDERS, Provider};
 use crate::core::route::{AccountView, Rules};
 use crate::core::schedule::backoff::Retry;
 use crate::core::schedule::{AccountSettings, Settings, SourceSettings};
-use crate::core::section::{Node, OpenSecret, Place, Problem, Report, Section, Severity, Value};
+use crate::core::section::{Asked, Node, OpenSecret, Place, Problem, Report, Section, Severity, Value};
 
 pub use self::settings::{Admin, Limits};
 pub use self::shares::Shares;
@@ -167,6 +167,21 @@ pub fn build_with(
     }
 }
 
+/// What is wrong for sure with a config of which a part could not be read: what is missing may stand in
+/// that part, and what is named there too.
+pub fn problems_of_rest(loaded: &Loaded, open_secret: OpenSecret<'_>) -> Vec<Problem> {
+    let report = Report::new(open_secret);
+    drop(read(loaded, &report, Parts::BUILT_IN));
+    unavailable::without_echoes(report.into_problems_alone())
+}
+
+/// Every key that readers ask for while they read a config: what its schema must have.
+pub fn asked(loaded: &Loaded) -> Vec<Asked> {
+    let report = Report::noting(&leave_secret_closed);
+    drop(read(loaded, &report, Parts::BUILT_IN));
+    report.into_asked()
+}
+
 /// Reads all sections; `None` when a part could not be made.
 fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
     let root = Section::new("", &loaded.table, Place::Nowhere, report);
@@ -302,12 +317,13 @@ fn absent<T>(root: &Section<'_>, key: &str, what: &str, choice: &str, first: &st
 
 /// What the word at `key` stands for in a registry.
 fn chosen<T: Copy>(section: &Section<'_>, key: &str, known: &[(&str, T)]) -> Option<T> {
-    let words: Vec<(&str, Option<T>)> = known.iter().map(|(word, value)| (*word, Some(*value))).collect();
+    let words: Vec<(&str, Option<usize>)> =
+        known.iter().enumerate().map(|(index, (word, _))| (*word, Some(index))).collect();
     if section.node(key).is_none() {
         let list: Vec<String> = known.iter().map(|(word, _)| format!("{word:?}")).collect();
         section.wrong(key, "nothing", format!("one of {}", list.join(", ")));
     }
-    section.word(key, None, &words)
+    section.word(key, None, &words).map(|index| known[index].1)
 }
 
 /// Ends the reading of sections and gives their names back. Where the word at `key` is not known

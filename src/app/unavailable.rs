@@ -4,10 +4,8 @@
 //! arrives, its line here goes. What belongs to one module alone (a source's `spread`, the
 //! directory of a route's `rooms`) is refused there.
 
-use crate::core::section::{Node, Problem, Report, Severity, Table};
+use crate::core::section::{Node, Problem, Report, Severity, Table, UNKNOWN};
 
-/// What an unknown key is called by `Section::finish`.
-const UNKNOWN: &str = "an unknown key";
 /// What a key of this file's lists is called.
 const NOT_YET: &str = "a setting that this version does not have yet";
 

@@ -51,18 +51,9 @@ pub enum Format {
 /// # Errors
 /// [`Error::Config`] when the config is wrong, or has warnings and they are denied.
 pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
-    let loaded = super::load(cli)?;
     let open = if args.live { app::open_secret } else { app::leave_secret_closed };
-    let app = match app::build(&loaded, &open) {
-        Ok(app) => app,
-        Err(problems) => {
-            if args.format == Format::Json {
-                let found = json!({ "ok": false, "problems": problems_json(&problems, &loaded.texts) });
-                output::print(&format!("{found:#}\n"))?;
-            }
-            return Err(Error::Config(render::problems(&problems, &loaded.texts, super::look())));
-        }
-    };
+    let loaded = super::read(cli).map_err(|(problems, texts)| wrong(args, &problems, &texts))?;
+    let app = app::build(&loaded, &open).map_err(|problems| wrong(args, &problems, &loaded.texts))?;
     output::complain(&render::problems(&app.warnings, &loaded.texts, super::look()));
     let denied = args.deny_warnings && !app.warnings.is_empty();
     let trials = if args.live { Some(super::runtime()?.block_on(live::try_all(&app))) } else { None };
@@ -80,6 +71,21 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
     match trials.is_some_and(|trials| trials.iter().any(|trial| trial.result.is_err())) {
         true => Ok(ExitCode::FAILURE),
         false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The end of a check that found mistakes; with `--format json` they are the result as well.
+fn wrong(args: &Args, problems: &[Problem], texts: &Texts) -> Error {
+    let result = match args.format {
+        Format::Text => Ok(()),
+        Format::Json => {
+            let found = json!({ "ok": false, "problems": problems_json(problems, texts) });
+            output::print(&format!("{found:#}\n"))
+        }
+    };
+    match result {
+        Ok(()) => super::refused(problems, texts),
+        Err(error) => error.into(),
     }
 }
 
@@ -300,13 +306,8 @@ pub fn json(summary: &Summary<'_>, denied: bool, trials: Option<&[live::Trial]>)
 pub(super) fn problems_json(problems: &[Problem], texts: &Texts) -> Json {
     let sorted = render::sorted(problems, texts);
     let one = |problem: &&Problem| {
-        let (file, line, column) = match &problem.place {
-            Place::File { name, span } => {
-                let at = texts.get(name).map(|(_, text)| render::position(text, span.start));
-                (Some(name.to_string()), at.map(|(line, _)| line), at.map(|(_, column)| column))
-            }
-            _ => (None, None, None),
-        };
+        let (file, at) = render::file_and_position(&problem.place, texts);
+        let (line, column) = at.unzip();
         let variable = match &problem.place {
             Place::Variable(name) => Some(name.to_string()),
             _ => None,

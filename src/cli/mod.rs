@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app::{self, App};
-use crate::config::{self, Loaded, Texts, render};
+use crate::config::{self, Broken, Loaded, Texts, render};
 use crate::core::section::{OpenSecret, Problem};
 use crate::telemetry;
 
@@ -141,10 +141,23 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Error> {
 /// # Errors
 /// [`Error::Config`] with everything that keeps them from being read.
 pub fn load(cli: &Cli) -> Result<Loaded, Error> {
+    read(cli).map_err(|(problems, texts)| refused(&problems, &texts))
+}
+
+/// Reads the config's files and the environment, or tells what keeps them from being read.
+fn read(cli: &Cli) -> Result<Loaded, (Vec<Problem>, Texts)> {
     let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     // A variable of ours that is not UTF-8 keeps its name, so that its key is not silently absent.
     let env = env.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
-    config::load(&cli.config, env).map_err(|broken| refused(&broken.problems, &broken.texts))
+    config::load(&cli.config, env).map_err(|broken| (all_problems(&broken), broken.texts))
+}
+
+/// What is wrong with a config that cannot be read, and with what could be read of it.
+pub fn all_problems(broken: &Broken) -> Vec<Problem> {
+    let mut problems = app::problems_of_rest(&broken.rest(), &app::leave_secret_closed);
+    problems.retain(|problem| broken.reads_up_to(&problem.place));
+    problems.extend(broken.problems.iter().cloned());
+    problems
 }
 
 /// Builds everything the config describes.

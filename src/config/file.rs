@@ -43,8 +43,8 @@ pub struct Spans {
 }
 
 impl FileLayer {
-    /// Reads a file's text. With problems there is still a layer, of what could be read.
-    pub fn parse(name: &Arc<str>, text: &str) -> (Option<Self>, Vec<Problem>) {
+    /// Reads a file's text: what could be read of it, and what is wrong with the rest.
+    pub fn parse(name: &Arc<str>, text: &str) -> (Self, Vec<Problem>) {
         let (document, errors) = DeTable::parse_recoverable(text);
         let mut reader = Reader { name, text, path: Vec::new(), problems: Vec::new() };
         for error in &errors {
@@ -53,9 +53,7 @@ impl FileLayer {
         let mut spans = Spans::default();
         let dict = reader.table(document.get_ref(), &mut spans);
         let problems = reader.problems;
-        // A file that is broken is read on for its other mistakes, but its values mean nothing.
-        let layer = problems.is_empty().then(|| Self { name: name.clone(), dict, spans });
-        (layer, problems)
+        (Self { name: name.clone(), dict, spans }, problems)
     }
 
     /// Its values.

@@ -97,7 +97,7 @@ mod tests {
         let whole = "[a]\nclient_secret = \"höll\"\nx = { password = 'p', y = 1 }\nsecret_file = \"/s\"\n";
         let (layer, problems) = FileLayer::parse(&"f".into(), whole);
         assert!(problems.is_empty());
-        let shown = text(whole, layer.as_ref());
+        let shown = text(whole, Some(&layer));
         assert_eq!(shown.len(), whole.len(), "spans must still fit");
         assert_eq!(
             shown,

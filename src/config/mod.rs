@@ -12,6 +12,7 @@
 pub mod file;
 pub mod mask;
 pub mod render;
+mod strings;
 pub mod variables;
 
 use std::path::{Path, PathBuf};
@@ -44,13 +45,34 @@ impl Loaded {
     }
 }
 
-/// A config that could not be read, with all reasons found.
+/// A config of which a part could not be read, with all reasons found.
 #[derive(Debug)]
 pub struct Broken {
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// The texts of those files that could be opened, without their secrets.
     pub texts: Texts,
+    /// What could be read. It is not the config: a key that is missing may stand where nothing could be.
+    rest: Table,
+}
+
+impl Broken {
+    /// What could be read of it, as if that were all.
+    pub fn rest(&self) -> Loaded {
+        Loaded { table: self.rest.clone(), texts: self.texts.clone() }
+    }
+
+    /// Whether something stands before the first mistake of its file, or in a file (or variable) without
+    /// one: behind a mistake nobody knows to which table a line belongs.
+    pub fn reads_up_to(&self, place: &Place) -> bool {
+        let start = |place: &Place| match place {
+            Place::File { name, span } | Place::Inside { name, span, .. } => Some((name.clone(), span.start)),
+            Place::Variable(_) | Place::Nowhere => None,
+        };
+        let Some((file, at)) = start(place) else { return true };
+        let mistakes = self.problems.iter().filter_map(|problem| start(&problem.place));
+        mistakes.filter(|(name, _)| *name == file).all(|(_, mistake)| at < mistake)
+    }
 }
 
 /// The files' texts by name, in the order of `-c`. Secrets are blotted out, byte for byte, so that
@@ -85,21 +107,21 @@ pub fn load(files: &[PathBuf], env: impl Iterator<Item = (String, String)>) -> R
             Err(problem) => problems.push(problem),
             Ok((name, text)) => {
                 let (layer, mut wrong) = FileLayer::parse(&name, &text);
-                texts.0.push((name, mask::text(&text, layer.as_ref()).into()));
+                let readable = wrong.is_empty().then_some(&layer);
+                texts.0.push((name, mask::text(&text, readable).into()));
                 problems.append(&mut wrong);
-                layers.extend(layer.map(Layer::File));
+                layers.push(Layer::File(layer));
             }
         }
     }
     let (variables, mut wrong) = variables::read(env);
     problems.append(&mut wrong);
     layers.extend(variables.into_iter().map(Layer::Variable));
-    if !problems.is_empty() {
-        return Err(Broken { problems, texts });
-    }
-    match merge(&layers) {
-        Ok(table) => Ok(Loaded { table, texts }),
-        Err(problems) => Err(Broken { problems, texts }),
+    let (table, mut wrong) = merge(&layers);
+    problems.append(&mut wrong);
+    match problems.is_empty() {
+        true => Ok(Loaded { table, texts }),
+        false => Err(Broken { problems, texts, rest: table }),
     }
 }
 
@@ -124,8 +146,9 @@ fn read(path: &Path) -> Result<(Arc<str>, String), Problem> {
     }
 }
 
-/// Merges the layers with figment and puts every value's place back.
-fn merge(layers: &[Layer]) -> Result<Table, Vec<Problem>> {
+/// Merges the layers with figment and puts every value's place back. A variable that does not fit is
+/// left out and told of.
+fn merge(layers: &[Layer]) -> (Table, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut figment = Figment::new();
     for (index, layer) in layers.iter().enumerate() {
@@ -141,12 +164,9 @@ fn merge(layers: &[Layer]) -> Result<Table, Vec<Problem>> {
             Layer::Variable(variable) => figment.merge(Tagged { index, dict: variable.dict() }),
         };
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
     let origin = Origin { figment: &figment, layers };
     let mut steps = Vec::new();
-    Ok(origin.table(merged(&figment), &mut steps))
+    (origin.table(merged(&figment), &mut steps), problems)
 }
 
 /// All values merged so far.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
-use super::{Texts, mask};
+use super::{Texts, mask, strings};
 use crate::core::section::{Place, Problem, Severity};
 
 /// How problems look.
@@ -55,16 +55,15 @@ pub fn sorted<'a>(problems: &'a [Problem], texts: &Texts) -> Vec<&'a Problem> {
 /// One problem on one line.
 pub fn line(problem: &Problem, texts: &Texts) -> String {
     let mut line = String::new();
-    match &problem.place {
-        Place::File { name, span } => match texts.get(name) {
-            Some((_, text)) => {
-                let (row, column) = position(text, span.start);
-                write!(line, "{name}:{row}:{column}: ")
-            }
-            None => write!(line, "{name}: "),
-        },
-        Place::Variable(name) => write!(line, "{name}: "),
-        Place::Nowhere => Ok(()),
+    match (&problem.place, span(&problem.place, texts)) {
+        (Place::File { name, .. } | Place::Inside { name, .. }, Some((text, span))) => {
+            let (row, column) = position(text, span.start);
+            write!(line, "{name}:{row}:{column}: ")
+        }
+        (Place::File { name, .. } | Place::Inside { name, .. } | Place::Variable(name), _) => {
+            write!(line, "{name}: ")
+        }
+        (Place::Nowhere, _) => Ok(()),
     }
     .expect("writing to a string cannot fail");
     if problem.severity == Severity::Warning {
@@ -91,11 +90,35 @@ fn title(problem: &Problem) -> String {
 fn rank(problem: &Problem, texts: &Texts) -> (u8, usize, usize, Arc<str>, String) {
     let key = problem.key.clone();
     match &problem.place {
-        Place::File { name, span } => {
-            (0, texts.get(name).map_or(usize::MAX, |(index, _)| index), span.start, name.clone(), key)
+        Place::File { name, .. } | Place::Inside { name, .. } => {
+            let start = span(&problem.place, texts).map_or(0, |(_, span)| span.start);
+            (0, texts.get(name).map_or(usize::MAX, |(index, _)| index), start, name.clone(), key)
         }
         Place::Variable(name) => (1, 0, 0, name.clone(), key),
         Place::Nowhere => (2, 0, 0, Arc::from(""), key),
+    }
+}
+
+/// The text of the file that a place stands in, and the bytes of it; `None` where it is in no file, or
+/// in one that could not be opened.
+fn span<'t>(place: &Place, texts: &'t Texts) -> Option<(&'t str, Range<usize>)> {
+    match place {
+        Place::File { name, span } => Some((&**texts.get(name)?.1, span.clone())),
+        Place::Inside { name, span, at } => {
+            let text = &**texts.get(name)?.1;
+            Some((text, strings::span(text, span, *at)))
+        }
+        Place::Variable(_) | Place::Nowhere => None,
+    }
+}
+
+/// File, line and column of a place, as far as there are.
+pub fn file_and_position<'p>(place: &'p Place, texts: &Texts) -> (Option<&'p str>, Option<(usize, usize)>) {
+    match place {
+        Place::File { name, .. } | Place::Inside { name, .. } => {
+            (Some(&**name), span(place, texts).map(|(text, span)| position(text, span.start)))
+        }
+        Place::Variable(_) | Place::Nowhere => (None, None),
     }
 }
 
@@ -111,9 +134,9 @@ pub fn position(text: &str, at: usize) -> (usize, usize) {
 
 /// The place in its file with a caret; `None` where there is no text to show.
 fn picture(problem: &Problem, texts: &Texts, width: usize, colour: bool) -> Option<String> {
-    let Place::File { name, span } = &problem.place else { return None };
-    let (_, text) = texts.get(name)?;
-    let span = visible(text, span)?;
+    let name = file_and_position(&problem.place, texts).0?;
+    let (text, span) = span(&problem.place, texts)?;
+    let span = visible(text, &span)?;
     let diagnostic = MietteDiagnostic::new(title(problem))
         .with_severity(match problem.severity {
             Severity::Error => miette::Severity::Error,

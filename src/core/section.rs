@@ -6,133 +6,29 @@
 //! module asked for is an unknown key. Nothing here opens a file: secrets in files come through a
 //! function that the shell hands in.
 
+mod asked;
+mod node;
+mod report;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use serde_json::Value as Json;
 
+pub use asked::{Asked, Want};
+pub use node::{Node, Place, Table, Value};
+pub use report::{OpenSecret, Problem, Report, Severity};
 pub use units::{parse_bytes, parse_duration};
+use units::{show_bytes, show_duration};
 
-/// Where a value was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In a file, at these bytes.
-    File {
-        /// The file's name as it was given.
-        name: Arc<str>,
-        /// The bytes of the key or value.
-        span: Range<usize>,
-    },
-    /// In an environment variable of that name.
-    Variable(Arc<str>),
-    /// Nowhere: a default, or something that is missing altogether.
-    Nowhere,
-}
-
-/// A value and where it was written.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// The value.
-    pub value: Value,
-    /// Where the value was written.
-    pub place: Place,
-    /// Where its key was written; the value's place where there is no key.
-    pub key_place: Place,
-}
-
-/// A value of the config. A variable is always text and is read as the type its key wants.
-#[derive(Clone, Debug)]
-pub enum Value {
-    /// A string.
-    Text(String),
-    /// A whole number.
-    Integer(i64),
-    /// A number with a fraction.
-    Float(f64),
-    /// `true` or `false`.
-    Boolean(bool),
-    /// An array.
-    List(Vec<Node>),
-    /// A table.
-    Table(Table),
-}
-
-impl Value {
-    /// What it is, for messages: `a string`, `a whole number`, …
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "a string",
-            Self::Integer(_) => "a whole number",
-            Self::Float(_) => "a number",
-            Self::Boolean(_) => "a boolean",
-            Self::List(_) => "a list",
-            Self::Table(_) => "a table",
-        }
-    }
-}
-
-/// Keys and their values, by key.
-pub type Table = BTreeMap<String, Node>;
-
-/// One thing that is wrong with the config, or looks wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Whether `run` refuses to start.
-    pub severity: Severity,
-    /// Where.
-    pub place: Place,
-    /// The key in full: `accounts.live.timeout`.
-    pub key: String,
-    /// What was found.
-    pub found: String,
-    /// What would be right.
-    pub wanted: String,
-}
-
-/// How bad a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// `run` goes on; `check --deny-warnings` does not.
-    Warning,
-    /// `run` ends with exit code 78.
-    Error,
-}
-
-/// Opens a secret file, or says why not. `check` hands in one that opens nothing.
-pub type OpenSecret<'a> = &'a dyn Fn(&str) -> Result<String, String>;
-
-/// Gathers problems while sections are read.
-pub struct Report<'a> {
-    problems: RefCell<Vec<Problem>>,
-    open_secret: OpenSecret<'a>,
-}
-
-impl<'a> Report<'a> {
-    /// An empty report; `open_secret` reads the `…_file` twins of secrets.
-    pub fn new(open_secret: OpenSecret<'a>) -> Self {
-        Self { problems: RefCell::default(), open_secret }
-    }
-
-    /// Adds a problem.
-    pub fn add(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
-    }
-
-    /// Whether nothing so far keeps `run` from starting.
-    pub fn is_clean(&self) -> bool {
-        self.problems.borrow().iter().all(|p| p.severity == Severity::Warning)
-    }
-
-    /// All problems, in the order they were found.
-    pub fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
-    }
-}
+/// What a key that no reader asked for is called.
+pub const UNKNOWN: &str = "an unknown key";
 
 /// A table being read. Ask for every key a module knows, then call [`Section::finish`].
 pub struct Section<'a> {
@@ -172,7 +68,13 @@ impl<'a> Section<'a> {
     /// The node of a key, as it was written.
     pub fn node(&self, key: &str) -> Option<&'a Node> {
         self.asked.borrow_mut().insert(key.to_owned());
+        self.note(key, || (Want::Own, None));
         self.table.get(key)
+    }
+
+    /// Notes what a reader wants, for whoever asks what there is to be written.
+    fn note(&self, key: &str, want: impl FnOnce() -> (Want, Option<Json>)) {
+        self.report.note(&self.path, key, want);
     }
 
     /// The keys that are there, in order.
@@ -194,6 +96,12 @@ impl<'a> Section<'a> {
         let place = self.table.get(key).map_or_else(|| self.place.clone(), |node| node.place.clone());
         let key = self.full_key(key);
         self.report.add(Problem { severity, place, key, found, wanted });
+    }
+
+    /// A problem of what is written at a node, whatever else the config says.
+    fn tell_alone(&self, key: &str, place: &Place, found: String, wanted: String) {
+        let (severity, place, key) = (Severity::Error, place.clone(), self.full_key(key));
+        self.report.add_alone(Problem { severity, place, key, found, wanted });
     }
 
     fn full_key(&self, key: &str) -> String {
@@ -218,12 +126,13 @@ impl<'a> Section<'a> {
             Value::Boolean(word) => word.to_string(),
             Value::List(_) | Value::Table(_) => node.value.kind().to_owned(),
         };
-        self.wrong(key, found, wanted);
+        self.tell_alone(key, &node.place, found, wanted.to_owned());
         None
     }
 
     /// A string, if the key is there.
     pub fn text(&self, key: &str) -> Option<String> {
+        self.note(key, || (Want::Text, None));
         let node = self.node(key)?;
         match &node.value {
             Value::Text(text) => Some(text.clone()),
@@ -233,6 +142,7 @@ impl<'a> Section<'a> {
 
     /// A string that must be there and not be empty.
     pub fn required_text(&self, key: &str) -> Option<String> {
+        self.note(key, || (Want::Text, None));
         match self.node(key) {
             None => self.missing(key, "a string"),
             Some(node) => match &node.value {
@@ -244,11 +154,13 @@ impl<'a> Section<'a> {
 
     /// A whole number within `range`, or `default` when the key is absent or wrong.
     pub fn integer(&self, key: &str, default: i64, range: Range<i64>) -> i64 {
+        self.note(key, || (Want::Integer(range.start, range.end - 1), Some(default.into())));
         self.optional_integer(key, range).unwrap_or(default)
     }
 
     /// A whole number within `range`, if the key is there.
     pub fn optional_integer(&self, key: &str, range: Range<i64>) -> Option<i64> {
+        self.note(key, || (Want::Integer(range.start, range.end - 1), None));
         let node = self.node(key)?;
         let number = match &node.value {
             Value::Integer(number) => Some(*number),
@@ -263,6 +175,7 @@ impl<'a> Section<'a> {
 
     /// A number within the closed range, or `default`.
     pub fn float(&self, key: &str, default: f64, low: f64, high: f64) -> f64 {
+        self.note(key, || (Want::Number(low, high), Some(default.into())));
         let Some(node) = self.node(key) else { return default };
         let number = match &node.value {
             #[expect(clippy::cast_precision_loss, reason = "settings are small")]
@@ -279,6 +192,7 @@ impl<'a> Section<'a> {
 
     /// `true` or `false`, or `default`.
     pub fn boolean(&self, key: &str, default: bool) -> bool {
+        self.note(key, || (Want::Boolean, Some(default.into())));
         let Some(node) = self.node(key) else { return default };
         let word = match &node.value {
             Value::Boolean(word) => Some(*word),
@@ -288,23 +202,26 @@ impl<'a> Section<'a> {
         word.or_else(|| self.mismatch(key, node, "true or false")).unwrap_or(default)
     }
 
-    /// A span of time like `250ms`, `5s`, `10m`, `2h`, or `default`.
+    /// A span of time like `250ms`, `5s`, `1m30s`, `2h`, or `default`.
     pub fn duration(&self, key: &str, default: Duration) -> Duration {
+        self.note(key, || (Want::Time, Some(show_duration(default).into())));
         self.optional_duration(key).unwrap_or(default)
     }
 
     /// A span of time, if the key is there.
     pub fn optional_duration(&self, key: &str) -> Option<Duration> {
+        self.note(key, || (Want::Time, None));
         let node = self.node(key)?;
         match &node.value {
             Value::Text(text) => parse_duration(text),
             _ => None,
         }
-        .or_else(|| self.mismatch(key, node, "a time such as \"250ms\", \"5s\", \"10m\" or \"2h\""))
+        .or_else(|| self.mismatch(key, node, "a time such as \"250ms\", \"5s\", \"1m30s\" or \"2h\""))
     }
 
     /// A number of bytes like `64KiB`, `256MiB`, `1MB` or a plain number, or `default`.
     pub fn bytes(&self, key: &str, default: u64) -> u64 {
+        self.note(key, || (Want::Size, Some(show_bytes(default).into())));
         let Some(node) = self.node(key) else { return default };
         match &node.value {
             Value::Integer(number) => u64::try_from(*number).ok(),
@@ -316,7 +233,11 @@ impl<'a> Section<'a> {
     }
 
     /// One of some words, or `default`.
-    pub fn word<T: Copy>(&self, key: &str, default: T, words: &[(&str, T)]) -> T {
+    pub fn word<T: Copy + PartialEq>(&self, key: &str, default: T, words: &[(&str, T)]) -> T {
+        self.note(key, || {
+            let usual = words.iter().find(|(_, value)| *value == default).map(|(word, _)| Json::from(*word));
+            (Want::Word(words.iter().map(|(word, _)| (*word).to_owned()).collect()), usual)
+        });
         let Some(node) = self.node(key) else { return default };
         let found = match &node.value {
             Value::Text(text) => words.iter().find(|(word, _)| word == text).map(|(_, value)| *value),
@@ -332,6 +253,7 @@ impl<'a> Section<'a> {
 
     /// A list of strings; one string stands for a list of one. `None` when the key is absent.
     pub fn texts(&self, key: &str) -> Option<Vec<String>> {
+        self.note(key, || (Want::Texts, None));
         let node = self.node(key)?;
         match &node.value {
             Value::Text(text) if self.is_variable(node) => {
@@ -381,6 +303,7 @@ impl<'a> Section<'a> {
 
     /// A section below this one, if the key is there and is a table.
     pub fn section(&self, key: &str) -> Option<Section<'a>> {
+        self.note(key, || (Want::Table, None));
         let node = self.node(key)?;
         match &node.value {
             Value::Table(table) => {
@@ -392,6 +315,7 @@ impl<'a> Section<'a> {
 
     /// The sections of a list of tables (`[[routes]]`), by their place in it: `routes[2]`.
     pub fn sections(&self, key: &str) -> Vec<Section<'a>> {
+        self.note(key, || (Want::Tables, None));
         let Some(node) = self.node(key) else { return Vec::new() };
         let Value::List(nodes) = &node.value else {
             return self.mismatch(key, node, "a list of tables").unwrap_or_default();
@@ -425,13 +349,7 @@ impl<'a> Section<'a> {
                     format!("one of the known keys: {}", known.join(", "))
                 }
             };
-            self.report.add(Problem {
-                severity: Severity::Error,
-                place: node.key_place.clone(),
-                key: self.full_key(key),
-                found: "an unknown key".to_owned(),
-                wanted,
-            });
+            self.tell_alone(key, &node.key_place, UNKNOWN.to_owned(), wanted);
         }
     }
 
@@ -446,39 +364,4 @@ impl<'a> Section<'a> {
 pub fn names_a_secret(key: &str) -> bool {
     let last = key.rsplit(['.', '_', '-']).next().unwrap_or(key);
     ["secret", "token", "password", "passwd", "seed", "pem", "credentials"].contains(&last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(value: Value) -> Node {
-        Node { value, place: Place::Nowhere, key_place: Place::Nowhere }
-    }
-
-    #[test]
-    fn an_unknown_key_names_the_nearest_known_one() {
-        let table = Table::from([("time_out".to_owned(), node(Value::Text("5s".to_owned())))]);
-        let report = Report::new(&|_| Err("closed".to_owned()));
-        let section = Section::new("accounts.live", &table, Place::Nowhere, &report);
-        assert_eq!(section.duration("timeout", Duration::from_secs(5)), Duration::from_secs(5));
-        section.finish();
-        let problems = report.into_problems();
-        assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].key, "accounts.live.time_out");
-        assert_eq!(problems[0].wanted, "did you mean \"timeout\"?");
-    }
-
-    #[test]
-    fn a_variable_is_read_as_the_type_its_key_wants() {
-        let place = Place::Variable("ROOMCAST__LIMITS__MAX".into());
-        let number = Node { value: Value::Text("1000".to_owned()), place: place.clone(), key_place: place };
-        let table =
-            Table::from([("max".to_owned(), number), ("text".to_owned(), node(Value::Text("7".to_owned())))]);
-        let report = Report::new(&|_| Err("closed".to_owned()));
-        let section = Section::new("limits", &table, Place::Nowhere, &report);
-        assert_eq!(section.integer("max", 5, 1..10_000), 1_000);
-        assert_eq!(section.integer("text", 5, 1..10_000), 5, "text in a file is not a number");
-        assert!(!report.is_clean());
-    }
 }

@@ -32,6 +32,7 @@ fn written(loaded: &Loaded, node: &Node) -> String {
             let (index, text) = loaded.texts.get(name).unwrap();
             format!("{index}:{}", &text[span.clone()])
         }
+        Place::Inside { .. } => unreachable!("a value is a whole one"),
         Place::Variable(name) => name.to_string(),
         Place::Nowhere => "nowhere".to_owned(),
     }

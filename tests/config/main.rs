@@ -12,8 +12,8 @@ mod ready;
 
 use std::path::{Path, PathBuf};
 
-use roomcast::app;
 use roomcast::config::{self, Loaded, render};
+use roomcast::{app, cli};
 
 const FIXTURES: &str = "tests/fixtures/config";
 
@@ -44,7 +44,7 @@ fn open_secret(file: &str) -> Result<String, String> {
 /// What is said of a config; an empty text when nothing is wrong.
 fn told(files: &[PathBuf], variables: &[(String, String)]) -> String {
     let (problems, texts) = match config::load(files, variables.iter().cloned()) {
-        Err(broken) => (broken.problems, broken.texts),
+        Err(broken) => (cli::all_problems(&broken), broken.texts),
         Ok(loaded) => match app::build(&loaded, &open_secret) {
             Err(problems) => (problems, loaded.texts),
             Ok(app) => (app.warnings, loaded.texts),

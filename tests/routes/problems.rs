@@ -222,16 +222,18 @@ fn fields_that_the_provider_leaves_out_are_warned_of() {
 }
 
 #[test]
-fn a_compile_error_stands_at_its_place_in_the_file() {
-    for config in [
-        "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = '.a | nope'",
-        "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = \".a | nope\"",
-        "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = '''.a\n| nope'''",
-        "[[routes]]\nname = 'a'\naccount = 'live'\nwhen = '''\n.a\n| nope'''",
-    ] {
-        let (rules, problems) = build(config);
+fn a_compile_error_stands_at_its_place_in_the_string_that_was_written() {
+    for string in
+        ["'.a | nope'", "\".a \\\"b\\\" | nope\"", "'''\n.a\n| nope'''", "\"\"\".a \\\n | nope\"\"\""]
+    {
+        let config = format!("[[routes]]\nname = 'a'\naccount = 'live'\nwhen = {string}");
+        let (rules, problems) = build(&config);
         assert!(rules.is_none());
-        let Place::File { span, .. } = &problems[0].place else { panic!("{problems:#?}") };
-        assert!(config[span.start..].starts_with("nope"), "{config}: {problems:#?}");
+        let Place::Inside { span, at, .. } = &problems[0].place else { panic!("{problems:#?}") };
+        assert_eq!(&config[span.clone()], string, "{problems:#?}");
+        let table: toml_edit::DocumentMut = config.parse().unwrap();
+        let text = table["routes"][0]["when"].as_str().unwrap();
+        let wrong = if text.contains("b") { "\"b\"" } else { "nope" };
+        assert!(text[*at..].starts_with(wrong), "{config}: {problems:#?}");
     }
 }

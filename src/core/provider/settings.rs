@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The shortest and the longest time limit that make sense.
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(120);
 /// No provider sells more than this in a second.
-const QUOTA_MAX: i64 = 1_000_000;
+const QUOTAS: std::ops::Range<i64> = 1..1_000_001;
 
 /// Reads `timeout`.
 pub(super) fn timeout(section: &Section<'_>) -> Duration {
@@ -122,13 +122,19 @@ impl<'a> QuotaTable<'a> {
 
     /// A number that has a default; `page` is what the provider allows without a raise.
     pub(super) fn number(&self, key: &str, default: u32, page: u32) -> u32 {
-        self.optional(key, Some(page)).unwrap_or(default)
+        let Some(section) = &self.section else { return default };
+        let number = section.integer(key, i64::from(default), QUOTAS);
+        Self::judged(section, key, number, Some(page))
     }
 
     /// A number that need not be there.
     pub(super) fn optional(&self, key: &str, page: Option<u32>) -> Option<u32> {
         let section = self.section.as_ref()?;
-        let number = section.optional_integer(key, 1..QUOTA_MAX + 1)?;
+        Some(Self::judged(section, key, section.optional_integer(key, QUOTAS)?, page))
+    }
+
+    /// Warns of a number above what the page allows.
+    fn judged(section: &Section<'_>, key: &str, number: i64, page: Option<u32>) -> u32 {
         let number = u32::try_from(number).expect("the range ends at a million");
         if let Some(page) = page.filter(|page| number > *page) {
             section.warn(
@@ -137,7 +143,7 @@ impl<'a> QuotaTable<'a> {
                 format!("at most {page}, unless the provider has raised the app's limit"),
             );
         }
-        Some(number)
+        number
     }
 
     /// Ends the reading: other keys are unknown.

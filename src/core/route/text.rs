@@ -1,7 +1,7 @@
 //! Filters and names as they stand in the config: how they are read, and how a problem is told.
 
 use super::filter::Filter;
-use crate::core::section::{Node, Place, Problem, Section, Severity};
+use crate::core::section::{Node, Problem, Section, Severity};
 
 /// A key with the path of its section.
 pub fn full_key(section: &Section<'_>, key: &str) -> String {
@@ -11,8 +11,7 @@ pub fn full_key(section: &Section<'_>, key: &str) -> String {
     }
 }
 
-/// Compiles a filter that was written at `node`, or tells what is wrong with it: where in the file,
-/// as far as the way it was quoted lets that be known, and where in the filter's text.
+/// Compiles a filter that was written at `node`, or tells what is wrong with it and where in its text.
 pub fn filter_at(section: &Section<'_>, key: &str, node: &Node, text: &str) -> Option<Filter> {
     let refusal = match Filter::compile(text) {
         Ok(filter) => return Some(filter),
@@ -24,29 +23,14 @@ pub fn filter_at(section: &Section<'_>, key: &str, node: &Node, text: &str) -> O
         0 => format!("at character {column} of the filter"),
         lines => format!("in line {} of the filter at character {column}", lines + 1),
     };
-    section.report().add(Problem {
+    section.report().add_alone(Problem {
         severity: Severity::Error,
-        place: narrowed(&node.place, text, refusal.at),
+        place: node.place.inside(refusal.at),
         key: key.to_owned(),
         found: format!("{}, {at}", refusal.found),
         wanted: refusal.wanted,
     });
     None
-}
-
-/// The place in the file of byte `at` of a string's text: known when nothing in the string is
-/// escaped, so that quotes are all that it has beside its text.
-fn narrowed(place: &Place, text: &str, at: usize) -> Place {
-    let Place::File { name, span } = place else { return place.clone() };
-    let quotes = match span.len().checked_sub(text.len()) {
-        Some(2) => 1,
-        Some(6) => 3,
-        // A multi-line string whose first line end is not part of it.
-        Some(7) => 4,
-        _ => return place.clone(),
-    };
-    let start = (span.start + quotes + at).min(span.end);
-    Place::File { name: name.clone(), span: start..(start + 1).min(span.end) }
 }
 
 /// Compiles the filter under a key of a section, if the key is there.
