@@ -7,6 +7,7 @@
 //! `cli`: `check` is this without `run`.
 
 mod crosscheck;
+mod reach;
 mod settings;
 mod shares;
 mod standin;
@@ -213,6 +214,7 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
     let shares = shares::read(&sections, &accounts);
     let room_gone = room_gone(&root);
     crosscheck::check(&root);
+    reach::check(&root);
 
     let account_names = finish(account_sections, "provider", parts.providers);
     let source_names = finish(source_sections, "kind", parts.brokers);

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use crate::core::section::{Node, Place, Problem, Section, Severity, Table, Value};
 
 /// A source as it was written.
-struct Written<'a> {
-    name: &'a str,
-    table: &'a Table,
+pub(super) struct Written<'a> {
+    pub(super) name: &'a str,
+    pub(super) table: &'a Table,
     place: &'a Place,
 }
 
@@ -40,7 +40,7 @@ impl Written<'_> {
 
 /// The texts of a string, a list of strings or a variable with commas; what is none is left to
 /// those who read it for good.
-pub fn texts(node: Option<&Node>) -> Vec<&str> {
+pub(super) fn texts(node: Option<&Node>) -> Vec<&str> {
     match node {
         Some(Node { value: Value::Text(text), place: Place::Variable(_), .. }) => {
             text.split(',').map(str::trim).collect()
@@ -52,7 +52,7 @@ pub fn texts(node: Option<&Node>) -> Vec<&str> {
 }
 
 /// The text of a string.
-pub fn text(node: Option<&Node>) -> Option<&str> {
+pub(super) fn text(node: Option<&Node>) -> Option<&str> {
     match &node?.value {
         Value::Text(text) => Some(text),
         _ => None,
@@ -85,7 +85,8 @@ pub fn check(root: &Section<'_>) {
     unused(root, "source", &sources);
 }
 
-fn written<'a>(root: &Section<'a>, key: &str) -> Vec<Written<'a>> {
+/// The tables below a key, by their names.
+pub(super) fn written<'a>(root: &Section<'a>, key: &str) -> Vec<Written<'a>> {
     match root.node(key).map(|node| &node.value) {
         Some(Value::Table(all)) => all
             .iter()
@@ -199,6 +200,13 @@ fn unused(root: &Section<'_>, word: &str, all: &[Written<'_>]) {
     }
 }
 
-fn tell(root: &Section<'_>, severity: Severity, place: Place, key: String, found: String, wanted: String) {
+pub(super) fn tell(
+    root: &Section<'_>,
+    severity: Severity,
+    place: Place,
+    key: String,
+    found: String,
+    wanted: String,
+) {
     root.report().add(Problem { severity, place, key, found, wanted });
 }

@@ -12,7 +12,9 @@ pub mod output;
 pub mod record;
 pub mod requests;
 pub mod run;
+pub mod schema;
 pub mod send;
+pub mod shells;
 pub mod simulate;
 
 use std::io::IsTerminal as _;
@@ -32,7 +34,7 @@ use crate::telemetry;
 pub struct Cli {
     /// A config file in TOML. Given several times, later files go over earlier ones; a later list
     /// replaces an earlier one. Variables such as ROOMCAST__ADMIN__LISTEN go over all files.
-    #[arg(short, long, value_name = "FILE", global = true)]
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, global = true)]
     pub config: Vec<PathBuf>,
 
     /// What is logged: error, warn, info, debug, trace, or a filter such as roomcast=debug,info.
@@ -80,6 +82,12 @@ pub enum Command {
     /// or for a Kafka broker.
     #[command(subcommand)]
     Simulate(simulate::Target),
+    /// Print the JSON Schema of the config: editors with Taplo complete and check by it.
+    Schema,
+    /// Print completions for a shell.
+    Completions(shells::Completions),
+    /// Print the manual page, or write those of all commands.
+    Man(shells::Man),
 }
 
 /// Why a command ended without its result.
@@ -133,6 +141,9 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Error> {
             runtime()?.block_on(simulate::run(target.clone()))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Schema => schema::run(),
+        Command::Completions(args) => shells::completions(args),
+        Command::Man(args) => shells::man(args),
     }
 }
 

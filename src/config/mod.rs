@@ -65,13 +65,15 @@ impl Broken {
     /// Whether something stands before the first mistake of its file, or in a file (or variable) without
     /// one: behind a mistake nobody knows to which table a line belongs.
     pub fn reads_up_to(&self, place: &Place) -> bool {
-        let start = |place: &Place| match place {
-            Place::File { name, span } | Place::Inside { name, span, .. } => Some((name.clone(), span.start)),
+        let bytes = |place: &Place| match place {
+            Place::File { name, span } | Place::Inside { name, span, .. } => {
+                Some((name.clone(), span.clone()))
+            }
             Place::Variable(_) | Place::Nowhere => None,
         };
-        let Some((file, at)) = start(place) else { return true };
-        let mistakes = self.problems.iter().filter_map(|problem| start(&problem.place));
-        mistakes.filter(|(name, _)| *name == file).all(|(_, mistake)| at < mistake)
+        let Some((file, span)) = bytes(place) else { return true };
+        let mistakes = self.problems.iter().filter_map(|problem| bytes(&problem.place));
+        mistakes.filter(|(name, _)| *name == file).all(|(_, mistake)| span.end <= mistake.start)
     }
 }
 

@@ -106,7 +106,7 @@ fn span<'t>(place: &Place, texts: &'t Texts) -> Option<(&'t str, Range<usize>)> 
         Place::File { name, span } => Some((&**texts.get(name)?.1, span.clone())),
         Place::Inside { name, span, at } => {
             let text = &**texts.get(name)?.1;
-            Some((text, strings::span(text, span, *at)))
+            Some((text, strings::span(text, span, *at as usize)))
         }
         Place::Variable(_) | Place::Nowhere => None,
     }

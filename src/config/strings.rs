@@ -29,9 +29,10 @@ pub fn place(raw: &str, at: usize) -> usize {
         rest += read;
     }
     // What ends a line in the file alone stands before the text that goes on.
-    while quote == '"' && raw.get(rest..end).is_some_and(|rest| escape(rest).1 == 0 && rest.starts_with('\\'))
+    while quote == '"'
+        && let Some((read, 0)) = raw.get(rest..end).filter(|rest| rest.starts_with('\\')).map(escape)
     {
-        rest += escape(&raw[rest..]).0;
+        rest += read;
     }
     rest.min(end.saturating_sub(1)).max(marks.min(raw.len().saturating_sub(1)))
 }

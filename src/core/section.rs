@@ -24,8 +24,8 @@ use serde_json::Value as Json;
 pub use asked::{Asked, Want};
 pub use node::{Node, Place, Table, Value};
 pub use report::{OpenSecret, Problem, Report, Severity};
-pub use units::{parse_bytes, parse_duration};
-use units::{show_bytes, show_duration};
+use units::show_bytes;
+pub use units::{parse_bytes, parse_duration, show_duration};
 
 /// What a key that no reader asked for is called.
 pub const UNKNOWN: &str = "an unknown key";

@@ -9,6 +9,8 @@ mod commands;
 mod fakes;
 mod layers;
 mod ready;
+mod schema;
+mod shells;
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +71,7 @@ fn every_broken_config_is_told_as_its_golden_text() {
         .filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with("base"))
         .collect();
     fixtures.sort();
-    assert!(fixtures.len() >= 25, "only {} fixtures", fixtures.len());
+    assert!(fixtures.len() >= 150, "only {} fixtures", fixtures.len());
     let mut different = Vec::new();
     for path in fixtures {
         let (files, variables) = setting(&path);

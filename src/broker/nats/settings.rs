@@ -11,7 +11,7 @@ use async_nats::header::HeaderName;
 use secrecy::SecretString;
 
 use super::spread::{self, Spread};
-use crate::core::section::Section;
+use crate::core::section::{Section, show_duration};
 
 /// The most messages a JetStream source may hold: each costs a progress ack every third of
 /// `ack_wait` (design, section 3).
@@ -192,7 +192,7 @@ fn ack_wait(section: &Section<'_>) -> Option<Duration> {
     if (MIN_ACK_WAIT..=MAX_ACK_WAIT).contains(&wait) {
         return Some(wait);
     }
-    section.wrong("ack_wait", format!("{wait:?}"), "a time from \"1s\" to \"1h\"");
+    section.wrong("ack_wait", show_duration(wait), "a time from \"1s\" to \"1h\"");
     None
 }
 

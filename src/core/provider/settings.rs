@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::core::section::Section;
+use crate::core::section::{Section, show_duration};
 
 /// The time limit of a call where the config says nothing.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ const QUOTAS: std::ops::Range<i64> = 1..1_000_001;
 pub(super) fn timeout(section: &Section<'_>) -> Duration {
     let timeout = section.duration("timeout", TIMEOUT);
     if !TIMEOUTS.contains(&timeout) {
-        section.wrong("timeout", format!("{timeout:?}"), "a time from \"100ms\" to \"120s\"");
+        section.wrong("timeout", show_duration(timeout), "a time from \"100ms\" to \"120s\"");
         return TIMEOUT;
     }
     timeout

@@ -107,6 +107,25 @@ impl MessageRule {
         }
     }
 
+    /// Compiles the filters in `message` and `messages` where nobody knows who sends: their mistakes are
+    /// told all the same, those of kinds and keys with the account's.
+    pub fn compile_alone(route: &Section<'_>) {
+        let one = |key: &str, node: &Node| {
+            let Written::Table(table) = &node.value else { return };
+            for (name, node) in table.iter().filter(|(name, _)| *name != "kind") {
+                Template::read(route, &format!("{key}.{name}"), node);
+            }
+        };
+        match (route.node("message"), route.node("messages")) {
+            (_, Some(Node { value: Written::List(nodes), .. })) => {
+                let all = nodes.iter().enumerate();
+                all.for_each(|(index, node)| one(&format!("messages[{index}]"), node));
+            }
+            (Some(node), _) => one("message", node),
+            _ => {}
+        }
+    }
+
     /// Reads one message, written at `node`.
     fn read_one(route: &Section<'_>, key: &str, node: &Node, to: &To<'_>) -> Option<Self> {
         match &node.value {
@@ -167,7 +186,11 @@ fn known_kind(section: &Section<'_>) -> bool {
 impl Mapping {
     fn read(section: &Section<'_>, to: &To<'_>) -> Option<Self> {
         let To { provider, path, priority } = *to;
-        let word = section.required_text("kind")?;
+        if section.node("kind").is_none() {
+            let kinds: Vec<String> = KINDS.iter().map(|(known, _, _)| format!("{known:?}")).collect();
+            section.wrong("kind", "nothing", format!("one of {}", kinds.join(", ")));
+        }
+        let word = section.text("kind")?;
         let Some((_, kind, fields)) = KINDS.iter().find(|(known, _, _)| *known == word) else {
             section.wrong("kind", format!("{word:?}"), told(&word, KINDS.iter().map(|(known, _, _)| *known)));
             return None;
@@ -177,7 +200,7 @@ impl Mapping {
             section.wrong(
                 "kind",
                 format!("{word:?}, on the path `{}` of {}", path.word(), provider.name()),
-                lacks,
+                format!("another kind: {lacks}"),
             );
         }
         let mut usable = supported.is_ok();
@@ -301,7 +324,8 @@ fn options(
     }
     for (name, wanted) in &problems {
         let found = known.get(name).filter(|value| !value.is_null());
-        inner.wrong(name, found.map_or_else(|| "a filter".to_owned(), ToString::to_string), wanted);
+        let found = found.map_or_else(|| "a filter".to_owned(), ToString::to_string);
+        inner.wrong(name, found, format!("another value, or no such option: {wanted}"));
     }
     problems.is_empty().then_some(options)
 }

@@ -30,6 +30,7 @@ use rule::{Known, Rule};
 
 pub use explain::{Explanation, Tried};
 pub use rule::fits;
+pub use text::told;
 
 /// An account as routes see it.
 #[derive(Clone, Debug)]
@@ -94,7 +95,7 @@ impl Rules {
         let uses_headers = rules.iter().any(|rule| {
             let send = rule.send.as_ref();
             rule.when.as_ref().is_some_and(filter::Filter::uses_headers)
-                || send.is_some_and(|send| send.uses_headers())
+                || send.is_some_and(rule::Send::uses_headers)
         });
         Some(Self { rules, sources, max_rooms_per_event, uses_headers })
     }

@@ -10,7 +10,7 @@ use super::{AccountView, SourceView};
 use crate::core::model::{Path, Priority, SourceId};
 use crate::core::schedule::backoff::Retry;
 use crate::core::schedule::{OnExpiry, OnFull, RoutePolicy};
-use crate::core::section::{Section, Value as Written};
+use crate::core::section::{Node, Section, Value as Written};
 
 /// The words of `priority`.
 pub const PRIORITIES: [(&str, Priority); 3] =
@@ -130,7 +130,17 @@ impl Rule {
 
     /// Reads a route; `None` when it cannot be used. Its problems are told, all of them.
     pub fn read(section: &Section<'_>, known: &Known<'_>) -> Option<Self> {
-        let name = section.required_text("name");
+        let name = match section.node("name") {
+            Some(_) => section.required_text("name"),
+            None => {
+                section.wrong(
+                    "name",
+                    "nothing",
+                    "a name of its own for each route: letters and metrics carry it",
+                );
+                None
+            }
+        };
         let scope = Scope::read(section, known);
         let when = filter(section, "when");
         let dropped = section.boolean("drop", false);
@@ -260,17 +270,23 @@ impl Send {
             section.wrong("ttl", "no time at all", "more than zero, or no such key: then it waits for ever");
         }
         let conflate = filter(section, "conflate");
-        let Some((account, target)) = account.zip(target) else {
-            // Without its account a message cannot be checked; its keys are known all the same.
-            section.node("message");
-            section.node("messages");
+        let Some(account) = account else {
+            MessageRule::compile_alone(section);
             return None;
         };
         let fixed = match priority {
             Some(PriorityRule::Fixed(priority)) => Some(priority),
             Some(PriorityRule::Filter(_)) | None => None,
         };
-        let messages = MessageRule::read(section, &*account.provider, target.path(), fixed);
+        // What is wrong with its rooms hides nothing that is wrong with what it says.
+        let meant = match (section.boolean("all_rooms", false), section.node("users")) {
+            (true, _) => Path::Broadcast,
+            (false, Some(_)) => Path::Users,
+            (false, None) => Path::Room,
+        };
+        let path = target.as_ref().map_or(meant, Target::path);
+        let messages = MessageRule::read(section, &*account.provider, path, fixed);
+        let target = target?;
         Some(Self {
             account,
             target,
@@ -336,6 +352,15 @@ impl Target {
                 );
                 Err(())
             }
+            // A room's number needs no quotes.
+            Some(node @ Node { value: Written::Integer(number), .. }) => {
+                filter_at(section, &full_key(section, "rooms"), node, &number.to_string()).map(Some).ok_or(())
+            }
+            Some(Node { value: Written::List(_), .. }) => {
+                let wanted = "a filter that gives each of them: '$key, \"lobby\"', or '.data.rooms[]'";
+                section.wrong("rooms", "a list", wanted);
+                Err(())
+            }
             _ => filter(section, "rooms"),
         };
         let users = filter(section, "users");
@@ -373,14 +398,18 @@ impl PriorityRule {
     }
 
     fn read(section: &Section<'_>) -> Option<Self> {
+        let text = section.text("priority");
         let Some(node) = section.node("priority") else { return Some(Self::Fixed(Priority::default())) };
-        let text = section.text("priority")?;
+        let text = text?;
         if let Some((_, priority)) = PRIORITIES.iter().find(|(word, _)| *word == text) {
             return Some(Self::Fixed(*priority));
         }
         if text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
             let words = PRIORITIES.iter().map(|(word, _)| *word);
-            let wanted = format!("{}; or a filter that gives one of them", told(&text, words));
+            let mut wanted = told(&text, words);
+            if !wanted.ends_with('?') {
+                wanted += "; or a filter that gives one of them";
+            }
             section.wrong("priority", format!("{text:?}"), wanted);
             return None;
         }

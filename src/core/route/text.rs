@@ -35,8 +35,9 @@ pub fn filter_at(section: &Section<'_>, key: &str, node: &Node, text: &str) -> O
 
 /// Compiles the filter under a key of a section, if the key is there.
 pub fn filter(section: &Section<'_>, key: &str) -> Result<Option<Filter>, ()> {
+    let text = section.text(key);
     let Some(node) = section.node(key) else { return Ok(None) };
-    let Some(text) = section.text(key) else { return Err(()) };
+    let Some(text) = text else { return Err(()) };
     filter_at(section, &full_key(section, key), node, &text).map(Some).ok_or(())
 }
 

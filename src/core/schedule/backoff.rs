@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use crate::core::section::Section;
+use crate::core::section::{Section, show_duration};
 
 /// What becomes of a message that may have been delivered: `uncertain`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,8 +75,8 @@ impl Retry {
         if retry.max < retry.initial {
             section.wrong(
                 "max",
-                format!("{:?}", retry.max),
-                format!("at least `initial`, {:?}", retry.initial),
+                show_duration(retry.max),
+                format!("at least `initial`, {}", show_duration(retry.initial)),
             );
         }
         retry

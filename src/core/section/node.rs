@@ -21,7 +21,7 @@ pub enum Place {
         /// The bytes of the string, its quotes included.
         span: Range<usize>,
         /// The byte of the text that the string stands for.
-        at: usize,
+        at: u32,
     },
     /// In an environment variable of that name.
     Variable(Arc<str>),
@@ -33,7 +33,10 @@ impl Place {
     /// Byte `at` of the text of the string that was written here.
     pub fn inside(&self, at: usize) -> Self {
         match self {
-            Self::File { name, span } => Self::Inside { name: name.clone(), span: span.clone(), at },
+            Self::File { name, span } => {
+                let at = u32::try_from(at).unwrap_or(u32::MAX);
+                Self::Inside { name: name.clone(), span: span.clone(), at }
+            }
             other => other.clone(),
         }
     }
