@@ -39,6 +39,36 @@ pub fn init(level: Option<&str>, format: Option<Format>) -> anyhow::Result<()> {
     subscriber(filter, json, terminal, writer).try_init().context("logging was begun twice")
 }
 
+/// Has every panic logged: where it happened, and its text as far as nothing of the run can be in it.
+///
+/// A text that was put together may hold whatever the program was working on, a secret too (P8). What
+/// stands before the first colon is the program's own words (`index out of bounds`, the words of an
+/// `expect`), what stands behind it are values.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = panic_text(panic.payload());
+        // Frames of the stack hold no values; they are asked for with RUST_BACKTRACE.
+        let trace = std::backtrace::Backtrace::capture();
+        match trace.status() {
+            std::backtrace::BacktraceStatus::Captured => tracing::error!(place, %trace, "panic: {text}"),
+            _ => tracing::error!(place, "panic: {text}"),
+        }
+    }));
+}
+
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    if let Some(words) = payload.downcast_ref::<&'static str>() {
+        return (*words).to_owned();
+    }
+    let text = payload.downcast_ref::<String>().map_or("", String::as_str);
+    let line = text.lines().next().unwrap_or_default();
+    match line.split_once(':') {
+        Some((words, _)) => format!("{words} (values are not shown)"),
+        None => "a text that may hold values, which are not shown".to_owned(),
+    }
+}
+
 /// The filter of the option, else of the environment, else the default.
 fn filter(level: Option<&str>, environment: Option<&str>) -> anyhow::Result<EnvFilter> {
     let (what, text) = match (level, environment.filter(|text| !text.trim().is_empty())) {
@@ -99,6 +129,55 @@ mod tests {
             tracing::debug!("not this one");
         });
         String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn tell(secret: &str) {
+        assert!(secret.is_empty(), "the token {secret}");
+    }
+
+    #[test]
+    fn a_panic_is_logged_without_its_values() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let writer = BoxMakeWriter::new(move || writer.clone());
+        let subscriber = subscriber(filter(Some("trace"), None).unwrap(), true, false, writer);
+        let before = std::panic::take_hook();
+        tracing::subscriber::with_default(subscriber, || {
+            log_panics();
+            let secret = String::from("hunter2");
+            let empty: Vec<u8> = secret.bytes().take(0).collect();
+            let refused: Result<(), String> = Err(secret.clone());
+            for fails in [
+                Box::new(|| tell(&secret)) as Box<dyn Fn() + std::panic::UnwindSafe>,
+                Box::new(|| refused.clone().expect("a session")),
+                Box::new(|| assert_eq!(secret, "other", "tokens differ: {secret}")),
+                Box::new(|| {
+                    let _ = empty[secret.len()];
+                }),
+                Box::new(|| assert!(secret.is_empty(), "only words")),
+            ] {
+                assert!(std::panic::catch_unwind(fails).is_err());
+            }
+        });
+        std::panic::set_hook(before);
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(!text.contains("hunter2"), "{text}");
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let said: Vec<&str> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+        assert_eq!(
+            said,
+            [
+                "panic: a text that may hold values, which are not shown",
+                "panic: a session (values are not shown)",
+                "panic: assertion `left == right` failed (values are not shown)",
+                "panic: index out of bounds (values are not shown)",
+                "panic: only words",
+            ]
+        );
+        for line in &lines {
+            assert!(line["place"].as_str().unwrap().contains("telemetry.rs:"), "{line}");
+        }
     }
 
     #[test]

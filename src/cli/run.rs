@@ -41,6 +41,7 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 pub fn main(cli: &Cli) -> Result<ExitCode, Error> {
     let filter = telemetry::init(cli.log_level.as_deref(), cli.log_format);
     filter.map_err(|error| Error::Usage(format!("{error:#}")))?;
+    telemetry::log_panics();
     let loaded = super::load(cli)?;
     let app = super::build(&loaded, &app::open_secret)?;
     output::complain(&config::render::problems(&app.warnings, &loaded.texts, super::look()));

@@ -12,7 +12,7 @@ use super::live::{self, Caller};
 use super::{Cli, Error, output, requests};
 use crate::app;
 use crate::core::model::Path;
-use crate::core::provider::{Answer, Outcome, Provider, Throttle};
+use crate::core::provider::{Answer, Outcome, Provider, Reply, Throttle};
 
 /// What `send` takes.
 #[derive(Debug, clap::Args)]
@@ -95,6 +95,9 @@ pub async fn send(
     let answer = caller.call(call).await;
     let outcome = provider.outcomes(Path::Room, &items, &answer).into_iter().next();
     let outcome = outcome.ok_or("the answer meant nothing")?;
+    // An answer may repeat what it was asked with.
+    let clean = |body: &[u8]| provider.clean(&String::from_utf8_lossy(body)).into();
+    let answer = answer.map(|reply| Reply { body: clean(&reply.body), ..reply });
     Ok(Sent { id: items[0].id.to_string(), answer, outcome })
 }
 

@@ -16,7 +16,7 @@ use super::process::Process;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_roomcast");
 
 /// The admin token of every daemon here.
-const TOKEN: &str = "token-of-the-tests";
+pub const TOKEN: &str = "token-of-the-tests";
 
 /// How long a daemon may take to join its brokers.
 const JOIN: Duration = Duration::from_secs(60);
@@ -27,6 +27,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub struct Daemon {
     process: Process,
     folder: TempDir,
+    arguments: Vec<String>,
 }
 
 /// The binary with arguments, untouched by the variables of whoever runs the tests.
@@ -44,11 +45,17 @@ pub fn roomcast(arguments: &[&str]) -> Command {
 impl Daemon {
     /// Starts it with a config (without `[admin]`, which is added) and returns at once.
     pub fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(config: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
         // A port of the kernel's choice: one that we chose may be somebody else's before it is bound.
         let admin = format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n\n");
         fs::write(config_path(&folder), admin + config).expect("the scratch folder can be written");
-        Self { process: launch(&folder), folder }
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { process: launch(&folder, &arguments), folder, arguments }
     }
 
     /// Starts it and waits until it is ready.
@@ -116,7 +123,7 @@ impl Daemon {
 
     /// Starts it again with the same config. It must have ended.
     pub fn restart(&mut self) {
-        self.process = launch(&self.folder);
+        self.process = launch(&self.folder, &self.arguments);
     }
 }
 
@@ -124,10 +131,10 @@ fn config_path(folder: &TempDir) -> PathBuf {
     folder.path().join("roomcast.toml")
 }
 
-fn launch(folder: &TempDir) -> Process {
+fn launch(folder: &TempDir, arguments: &[String]) -> Process {
     let path = config_path(folder);
     let mut command = roomcast(&["run", "--log-format", "json", "-c"]);
-    command.arg(path).current_dir(folder.path());
+    command.arg(path).args(arguments).current_dir(folder.path());
     Process::start("roomcast run", command)
 }
 

@@ -82,6 +82,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Checks a room id as the provider would (Yunxin: a decimal 64-bit integer).
     fn check_room(&self, room: &str) -> Result<(), Invalid>;
 
+    /// A text of the provider's without the account's secrets and without tokens.
+    fn clean(&self, text: &str) -> String {
+        text.to_owned()
+    }
+
     /// The call that logs in, for accounts that work with tokens; `None` where each call is signed
     /// or the token was made elsewhere.
     fn login(&self) -> Option<Call>;

@@ -66,6 +66,11 @@ impl Cleaner {
     }
 
     fn line(&self, text: &str, limit: usize) -> String {
+        one_line(&self.clean(text), limit)
+    }
+
+    /// A text of any length without secrets and tokens.
+    pub(super) fn clean(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for needle in &self.needles {
             // A needle can only be contained in a longer one that was replaced before it.
@@ -73,7 +78,7 @@ impl Cleaner {
                 text = text.replace(needle.expose_secret(), MASK);
             }
         }
-        one_line(&mask_tokens(&text), limit)
+        mask_tokens(&text)
     }
 }
 

@@ -19,22 +19,25 @@ use crate::support::oracle::judge;
 use crate::support::provider::{Kind, Provider};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const PASSWORD: &str = "swordfish-7";
+/// The password of every user of [`Guarded`].
+pub const PASSWORD: &str = "swordfish-7";
 /// Enough that the letter's producer and the reader both had to log in.
 const COUNT: u64 = 20;
 
 /// A Kafka with three listeners that ask for more than an address, and what a client needs for each.
-struct Guarded {
+pub struct Guarded {
     kafka: Kafka,
     certificates: Certificates,
     client: Pair,
     ssl: u16,
     sasl_ssl: u16,
-    sasl_plain: u16,
+    /// The port of SASL without TLS.
+    pub sasl_plain: u16,
 }
 
 impl Guarded {
-    fn start() -> Self {
+    /// Starts it.
+    pub fn start() -> Self {
         let certificates = Certificates::new();
         let (server, client) = (certificates.server(), certificates.client());
         let (ssl, sasl_ssl, sasl_plain) = (free_port(), free_port(), free_port());
@@ -84,14 +87,15 @@ impl Guarded {
     }
 
     /// A topic of its own, and the source that reads it through the listener on `port`.
-    fn source(&self, port: u16, more: &str) -> (Bed, String) {
+    pub fn source(&self, port: u16, more: &str) -> (Bed, String) {
         let bed = Bed::kafka_on(self.kafka.without_process(), &[]);
         let source = bed.source(more).replace(&self.kafka.address(), &format!("127.0.0.1:{port}"));
         (bed, source)
     }
 }
 
-fn login(mechanism: &str, password: &str) -> String {
+/// The lines of a source that logs in.
+pub fn login(mechanism: &str, password: &str) -> String {
     format!("mechanism = \"{mechanism}\"\nusername = \"roomcast\"\npassword = \"{password}\"\n")
 }
 

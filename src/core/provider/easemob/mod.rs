@@ -318,6 +318,10 @@ impl Provider for Easemob {
         Ok(())
     }
 
+    fn clean(&self, text: &str) -> String {
+        self.cleaner.clean(text)
+    }
+
     fn login(&self) -> Option<Call> {
         match &self.auth {
             Auth::Login { call, .. } => Some(call.clone()),

@@ -260,6 +260,10 @@ impl Provider for Yunxin {
         )))
     }
 
+    fn clean(&self, text: &str) -> String {
+        self.cleaner.clean(text)
+    }
+
     fn login(&self) -> Option<Call> {
         None
     }
