@@ -187,6 +187,82 @@ fn what_a_message_says() {
     ]);
 }
 
+/// What a literal gives is known at the start.
+#[test]
+fn values_of_the_wrong_type_are_told_at_the_start() {
+    let route = |rest: &str| format!("[[routes]]\nname = 'a'\naccount = 'live'\n{rest}");
+    for (rest, key, found, wanted) in [
+        ("message = { kind = 'text', text = 'null' }", "routes[0].message.text", "null", "a value"),
+        ("message = { kind = 'text', text = ['.a'] }", "routes[0].message.text", "a list", "a text"),
+        ("message = { kind = 'text', text = { a = '.a' } }", "routes[0].message.text", "a table", "a text"),
+        (
+            "message = { kind = 'image', url = '.', width = '\"wide\"' }",
+            "routes[0].message.width",
+            "a text",
+            "a whole number",
+        ),
+        (
+            "message = { kind = 'image', url = '.', width = '-3' }",
+            "routes[0].message.width",
+            "a number",
+            "not negative",
+        ),
+        (
+            "message = { kind = 'image', url = '.', width = -3 }",
+            "routes[0].message.width",
+            "a number",
+            "not negative",
+        ),
+        (
+            "message = { kind = 'image', url = '.', width = '1.5' }",
+            "routes[0].message.width",
+            "a number",
+            "a whole number",
+        ),
+        (
+            "message = { kind = 'location', lat = '\"north\"', lng = 1, address = '.' }",
+            "routes[0].message.lat",
+            "north",
+            "a number",
+        ),
+        (
+            "message = { kind = 'text', text = '.', ext = '\"x\"' }",
+            "routes[0].message.ext",
+            "a text",
+            "an object",
+        ),
+        (
+            "message = { kind = 'text', text = '.', sender = ['.'] }",
+            "routes[0].message.sender",
+            "a list",
+            "a text",
+        ),
+        ("priority = '\"urgent\"'", "routes[0].priority", "urgent", "\"high\", \"normal\""),
+        ("priority = 'null'", "routes[0].priority", "null", "\"high\", \"normal\""),
+        ("rooms = '\"\"'", "routes[0].rooms", "gives \"\"", "not empty"),
+        ("rooms = 'true'", "routes[0].rooms", "gives true", "texts"),
+        ("users = '1.5'", "routes[0].users", "gives 1.5", "whole numbers"),
+    ] {
+        let (rules, problems) = build(&route(rest));
+        assert!(rules.is_none(), "{rest}");
+        assert_eq!(problems.len(), 1, "{rest}: {problems:#?}");
+        let problem = &problems[0];
+        assert_eq!(problem.key, key, "{rest}: {problem:#?}");
+        assert!(problem.found.contains(found) && problem.wanted.contains(wanted), "{rest}: {problem:#?}");
+    }
+    for rest in [
+        "message = { kind = 'text', text = '7' }",
+        "message = { kind = 'image', url = '\"u\"', width = '3', height = 'null' }",
+        "message = { kind = 'location', lat = '\"-7.5\"', lng = '-1e2', address = 'true' }",
+        "priority = '\"high\"'",
+        "rooms = '42'",
+        "when = 'true'",
+    ] {
+        let (rules, problems) = build(&route(rest));
+        assert!(rules.is_some() && problems.is_empty(), "{rest}: {problems:#?}");
+    }
+}
+
 #[test]
 fn a_priority_and_the_options_that_exclude_it_are_told() {
     let route = |rest: &str| {

@@ -208,7 +208,10 @@ impl Mapping {
         for (name, want, required) in *fields {
             match section.node(name) {
                 Some(node) => match Template::read(section, name, node) {
-                    Some(template) => read.push((*name, *want, *required, template)),
+                    Some(template) => {
+                        usable &= template.fits(section, name, *want, *required);
+                        read.push((*name, *want, *required, template));
+                    }
                     None => usable = false,
                 },
                 // `attach` takes the place of the usual form.
@@ -233,6 +236,13 @@ impl Mapping {
             template
         };
         let (sender, ext) = (part("sender"), part("ext"));
+        usable &= sender.as_ref().is_none_or(|sender| sender.fits(section, "sender", Want::Text, false));
+        if let Some(Template::Constant(value)) = &ext
+            && !value.is_null()
+        {
+            section.wrong("ext", kind_of(value), "an object: a table, or a filter that gives one");
+            usable = false;
+        }
         let options = options(section, provider, *kind, path, priority);
         usable.then_some(())?;
         Some(Self { kind: *kind, fields: read, sender, ext, options: options? })
@@ -444,7 +454,7 @@ impl Template {
             Written::Text(text) => {
                 let filter = filter_at(section, key, node, text)?;
                 match filter.constant() {
-                    Some(text) => Some(Self::Constant(Value::from(text))),
+                    Some(literal) => Some(Self::Constant(literal.value().to_json())),
                     None => Some(Self::Filter(filter)),
                 }
             }
@@ -479,6 +489,24 @@ impl Template {
                 )?,
             ),
         })
+    }
+
+    /// Whether it can give what a field takes, as far as that is known without an event; tells it if not.
+    fn fits(&self, section: &Section<'_>, name: &str, want: Want, required: bool) -> bool {
+        let wrong = match (self, want) {
+            (Self::Constant(Value::Null), _) if required => Some("null; a value is wanted".to_owned()),
+            (Self::Constant(value), want) => shaped(value.clone(), want).err(),
+            (Self::List(_), Want::Text) => Some("a list; a text is wanted".to_owned()),
+            (Self::Object(_), Want::Text) => Some("a table; a text is wanted".to_owned()),
+            (Self::List(_) | Self::Object(_), Want::Whole | Want::Number) => {
+                Some("a table or list; a number is wanted".to_owned())
+            }
+            _ => None,
+        };
+        let Some(wrong) = wrong else { return true };
+        let (found, wanted) = wrong.split_once("; ").unwrap_or((&wrong, "another value"));
+        section.wrong(name, found, wanted.trim_end_matches(" is wanted"));
+        false
     }
 
     /// Its value where that is the same for every event, else null.

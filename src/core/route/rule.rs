@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::filter::Filter;
+use super::filter::{Filter, Literal};
 use super::message::MessageRule;
 use super::text::{filter, filter_at, full_key, told};
 use super::{AccountView, SourceView};
@@ -364,8 +364,20 @@ impl Target {
             _ => filter(section, "rooms"),
         };
         let users = filter(section, "users");
-        let rooms = rooms.ok()?;
-        Some(match users.ok()? {
+        let (rooms, users) = (rooms.ok()?, users.ok()?);
+        let mut usable = true;
+        for (key, filter) in [("rooms", &rooms), ("users", &users)] {
+            let Some(literal) = filter.as_ref().and_then(Filter::constant) else { continue };
+            if !matches!(literal, Literal::Int(_))
+                && !matches!(literal, Literal::Text(text) if !text.is_empty())
+            {
+                let found = format!("a filter that gives {}", literal.value().shown());
+                section.wrong(key, found, "ids: texts that are not empty, or whole numbers");
+                usable = false;
+            }
+        }
+        usable.then_some(())?;
+        Some(match users {
             Some(users) => Self::Users { rooms, users },
             None => Self::Rooms(rooms),
         })
@@ -413,7 +425,21 @@ impl PriorityRule {
             section.wrong("priority", format!("{text:?}"), wanted);
             return None;
         }
-        filter_at(section, &full_key(section, "priority"), node, &text).map(Self::Filter)
+        let filter = filter_at(section, &full_key(section, "priority"), node, &text)?;
+        match filter.constant().map(Literal::value) {
+            None => Some(Self::Filter(filter)),
+            Some(value) => {
+                let word = PRIORITIES.iter().find(|(word, _)| value.as_text() == Some(word));
+                if word.is_none() {
+                    section.wrong(
+                        "priority",
+                        format!("a filter that gives {}", value.shown()),
+                        "\"high\", \"normal\" or \"low\"",
+                    );
+                }
+                word.map(|(_, priority)| Self::Fixed(*priority))
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use jaq_core::box_iter::{BoxIter, box_once};
 use jaq_core::path::Opt;
 use jaq_core::{Error, Exn, ValR, ValX};
 
-use super::budget::{spend, step};
+use super::budget::{aside, spend, step};
 use super::ops::{FIELD, Fault, PLACE, new_array, new_object, owned, take, text};
 use super::{Fields, Val};
 
@@ -64,6 +64,7 @@ impl jaq_core::ValT for Val {
 
     fn range(self, range: Range<Option<&Self>>) -> ValR<Self> {
         step(1);
+        aside();
         match self {
             Self::Null => Ok(Self::Null),
             Self::Arr(array) => {
@@ -117,6 +118,7 @@ impl jaq_core::ValT for Val {
                 Ok(new_object(value.into_iter().map(|value| (name.clone(), value)).collect()))
             }
             (Self::Obj(mut object), Self::Str(name)) => {
+                step(name.len() / 64);
                 let own = owned(&mut object, |fields| fields.len() * FIELD);
                 let old = own.items.remove(name).unwrap_or_default();
                 if let Some(value) = f(old).next().transpose()? {

@@ -18,6 +18,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use budget::{exhaust, spend, step};
+use ops::{FIELD, OBJECT, PLACE};
 
 /// How deep values may nest. serde_json stops at 128; the rest is for what filters put around it.
 pub const DEPTH_MAX: usize = 256;
@@ -275,6 +276,8 @@ impl<'de> Deserialize<'de> for Val {
     }
 }
 
+/// Builds while it reads. What it builds can be a hundred times as long as its text, so a text that a
+/// filter reads is paid for here; the event itself is read outside of any budget.
 struct Reader;
 
 impl<'de> Visitor<'de> for Reader {
@@ -311,6 +314,7 @@ impl<'de> Visitor<'de> for Reader {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Val, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = list.next_element()? {
+            spend(2 * PLACE);
             items.push(item);
         }
         Ok(Val::array(items))
@@ -319,7 +323,9 @@ impl<'de> Visitor<'de> for Reader {
     /// Of a name that stands twice, the last value counts, as in serde_json.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Val, A::Error> {
         let mut fields = Fields::new();
+        spend(OBJECT);
         while let Some((name, value)) = map.next_entry::<Name, Val>()? {
+            spend(FIELD + name.0.len());
             fields.insert(name.0, value);
         }
         Ok(Val::object(fields))

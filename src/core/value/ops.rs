@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jaq_core::ops::Math;
 use jaq_core::{Error, ValR};
 
-use super::budget::{exhaust, spend, step};
+use super::budget::{aside, exhaust, spend, step};
 use super::{DEPTH_MAX, Fields, Tree, Val};
 
 pub(super) type Fault = Error<Val>;
@@ -18,6 +18,8 @@ pub(super) type Fault = Error<Val>;
 pub(super) const PLACE: usize = 32;
 /// Bytes that a field of an object is reckoned at, without its name.
 pub(super) const FIELD: usize = 64;
+/// Bytes that an object with one field takes, which is a node with room for eleven.
+pub(super) const OBJECT: usize = 600;
 
 #[expect(clippy::cast_precision_loss, reason = "that is what becoming a float means")]
 pub(super) fn to_float(number: i128) -> f64 {
@@ -73,7 +75,10 @@ impl<T> Tree<T> {
 impl Val {
     pub(super) fn key(&self) -> Result<Arc<str>, Fault> {
         match self {
-            Self::Str(name) => Ok(name.clone()),
+            Self::Str(name) => {
+                step(name.len() / 64);
+                Ok(name.clone())
+            }
             other => Err(Error::typ(other.clone(), "the name of a field (a text)")),
         }
     }
@@ -98,24 +103,32 @@ impl Val {
     }
 
     /// Start and end of a slice of something of `len` places.
+    #[expect(clippy::cast_possible_truncation, reason = "clamped; NaN becomes 0")]
     pub(super) fn slice(range: &Range<Option<&Self>>, len: usize) -> Result<Range<usize>, Fault> {
-        let bound = |bound: Option<&Self>, default: usize| match bound {
-            None | Some(Self::Null) => Ok(default),
-            Some(Self::Int(number)) => {
-                let from_start = if *number < 0 { number + len as i128 } else { *number };
-                Ok(usize::try_from(from_start.clamp(0, len as i128)).unwrap_or(len))
-            }
-            Some(other) => Err(Error::typ(other.clone(), "the bound of a slice (a whole number)")),
+        let bound = |bound: Option<&Self>, default: usize, whole: fn(f64) -> f64| {
+            let number = match bound {
+                None | Some(Self::Null) => return Ok(default),
+                Some(Self::Int(number)) => *number,
+                // Beyond what an i128 holds is beyond any place as well.
+                Some(Self::Float(number)) => whole(number.clamp(-1e30, 1e30)) as i128,
+                Some(other) => return Err(Error::typ(other.clone(), "the bound of a slice (a number)")),
+            };
+            let from_start = if number < 0 { number.saturating_add(len as i128) } else { number };
+            Ok(usize::try_from(from_start.clamp(0, len as i128)).unwrap_or(len))
         };
-        let (start, end) = (bound(range.start, 0)?, bound(range.end, len)?);
+        // As in jq, a slice with bounds that are not whole is the larger one.
+        let (start, end) = (bound(range.start, 0, f64::floor)?, bound(range.end, len, f64::ceil)?);
         Ok(start..end.max(start))
     }
 
     /// The value at an index; `None` when there is nothing.
     pub(crate) fn get(&self, index: &Self) -> Result<Option<Self>, Fault> {
-        step(1);
+        step(1 + index.as_text().map_or(0, |name| name.len() / 64));
         match (self, index) {
-            (Self::Null, _) => Ok(None),
+            (Self::Null, _) => {
+                aside();
+                Ok(None)
+            }
             (Self::Obj(object), Self::Str(name)) => Ok(object.items.get(name).cloned()),
             (Self::Arr(array), Self::Int(_) | Self::Float(_)) => {
                 Ok(index.place(array.items.len())?.map(|place| array.items[place].clone()))
@@ -125,6 +138,7 @@ impl Val {
                 jaq_core::ValT::range(self.clone(), range).map(Some)
             }
             (Self::Arr(array), Self::Arr(wanted)) => {
+                aside();
                 let places = windows(&array.items, &wanted.items);
                 Ok(Some(new_array(places.map(|place| Self::Int(place as i128)).collect())))
             }
@@ -215,6 +229,7 @@ impl Add for Val {
             }
             (Self::Obj(mut a), Self::Obj(b)) => {
                 spend(b.items.len() * FIELD);
+                step(b.items.keys().map(|name| name.len() / 64).sum());
                 let own = owned(&mut a, |fields| fields.len() * FIELD);
                 own.items.extend(b.items.iter().map(|(name, value)| (name.clone(), value.clone())));
                 own.depth = own.depth.max(b.depth);
@@ -265,6 +280,7 @@ impl Mul for Val {
 fn merge(mut into: Fields, from: &Fields) -> Val {
     spend((into.len() + from.len()) * FIELD);
     for (name, value) in from {
+        step(name.len() / 64);
         let merged = match (into.remove(name), value) {
             (Some(Val::Obj(old)), Val::Obj(new)) => merge(take(old), &new.items),
             (_, new) => new.clone(),
@@ -363,7 +379,8 @@ impl jaq_std::ValT for Val {
 
     fn as_bytes(&self) -> Option<&[u8]> {
         let text = self.as_text()?;
-        step(1 + text.len() / 64);
+        // What is written of it may be six times as long, and is paid for when it is there.
+        step(1 + text.len() / 16);
         Some(text.as_bytes())
     }
 

@@ -3,10 +3,10 @@
 //! The order is total (NaN equals itself and is the least number), because sorting asks for one.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::Val;
 use super::budget::{spend, step};
-use super::ops::to_float;
 
 impl Val {
     fn rank(&self) -> u8 {
@@ -27,8 +27,8 @@ impl Ord for Val {
         match (self, other) {
             (Self::Bool(a), Self::Bool(b)) => a.cmp(b),
             (Self::Int(a), Self::Int(b)) => a.cmp(b),
-            (Self::Int(a), Self::Float(b)) => floats(to_float(*a), *b),
-            (Self::Float(a), Self::Int(b)) => floats(*a, to_float(*b)),
+            (Self::Int(a), Self::Float(b)) => exactly(*a, *b),
+            (Self::Float(a), Self::Int(b)) => exactly(*b, *a).reverse(),
             (Self::Float(a), Self::Float(b)) => floats(*a, *b),
             (Self::Str(a), Self::Str(b)) => {
                 step(a.len().min(b.len()) / 64);
@@ -37,10 +37,27 @@ impl Ord for Val {
             (Self::Arr(a), Self::Arr(b)) => a.items.cmp(&b.items),
             (Self::Obj(a), Self::Obj(b)) => {
                 spend(a.items.len() + b.items.len());
-                a.items.keys().cmp(b.items.keys()).then_with(|| a.items.values().cmp(b.items.values()))
+                let bytes = |name: &Arc<str>| step(name.len() / 64);
+                a.items
+                    .keys()
+                    .inspect(|name| bytes(name))
+                    .cmp(b.items.keys())
+                    .then_with(|| a.items.values().cmp(b.items.values()))
             }
             _ => self.rank().cmp(&other.rank()),
         }
+    }
+}
+
+/// A whole number and a float, without rounding the first: rounded, two that differ could equal the same
+/// float, and that is no order.
+#[expect(clippy::cast_possible_truncation, reason = "checked: below 2^127")]
+fn exactly(whole: i128, float: f64) -> Ordering {
+    const END: f64 = 170_141_183_460_469_231_731_687_303_715_884_105_728.0; // 2^127
+    match float {
+        _ if float.is_nan() || float < -END => Ordering::Greater,
+        _ if float >= END => Ordering::Less,
+        _ => whole.cmp(&(float.trunc() as i128)).then_with(|| floats(0.0, float.fract())),
     }
 }
 
@@ -88,5 +105,19 @@ mod tests {
             }
         }
         assert_eq!(Val::Int(2), Val::Float(2.0));
+        let large = 1_i128 << 53;
+        let sorted = [
+            Val::Float(f64::NEG_INFINITY),
+            Val::Int(i128::MIN),
+            Val::Float(-0.5),
+            Val::Int(0),
+            Val::Float(9_007_199_254_740_992.0),
+            Val::Int(large + 1),
+            Val::Float(9_007_199_254_740_994.0),
+            Val::Int(i128::MAX),
+            Val::Float(1e300),
+        ];
+        assert!(sorted.windows(2).all(|pair| pair[0] < pair[1] && pair[1] > pair[0]));
+        assert_eq!(Val::Int(large), Val::Float(9_007_199_254_740_992.0));
     }
 }

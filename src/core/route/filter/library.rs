@@ -16,8 +16,8 @@ use jaq_core::{Error, Native, RunPtr, ValR};
 
 use super::Jq;
 use super::regex;
-use crate::core::value::Val;
 use crate::core::value::budget::{spend, step};
+use crate::core::value::{DEPTH_MAX, Val};
 
 /// Natives of jaq that are taken over.
 const NATIVES: &[&str] = &[
@@ -93,8 +93,10 @@ const NATIVES: &[&str] = &[
     "mktime",
 ];
 
-/// Definitions of jaq's libraries that are left out: they need natives that are not there.
+/// Definitions of jaq's libraries that are left out: they need natives that are not there, or ours
+/// stand for them.
 const LEFT_OUT: &[&str] = &[
+    "getpath",
     "while",
     "until",
     "repeat",
@@ -112,14 +114,27 @@ const LEFT_OUT: &[&str] = &[
     "isnan",
 ];
 
-/// Natives of jaq that multiply a time without looking at its size: ours look first.
-const TIMES: [(&str, &str); 3] =
-    [("todateiso8601", "_todateiso8601"), ("gmtime", "_gmtime"), ("strftime", "_strftime")];
+/// Natives of jaq that reckon with what they are given without looking at its size: ours look first.
+const GUARDED: [(&str, &str); 6] = [
+    ("todateiso8601", "_todateiso8601"),
+    ("gmtime", "_gmtime"),
+    ("mktime", "_mktime"),
+    ("strftime", "_strftime"),
+    ("strptime", "_strptime"),
+    ("implode", "_implode"),
+];
 
 /// Definitions that stand before jaq's own.
 const OURS: &str = "def todateiso8601: _time | _todateiso8601;
 def gmtime: _time | _gmtime;
-def strftime($format): _time | _strftime($format);";
+def mktime: _time | _mktime;
+def strftime($format): _time | _strftime($format | _format);
+def strptime($format): _strptime($format | _format);
+def implode: _codes | _implode;
+def getpath($path): ($path | _path) as $path | reduce $path[] as $p (.; .[$p]);";
+
+/// Bytes of a time's format: a directive may write fifty times its own length.
+const FORMAT_MAX: usize = 1_024;
 
 type Definition = Def<&'static str>;
 
@@ -131,13 +146,9 @@ struct Library {
 
 static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     let ours = parse(OURS, |parser| parser.defs()).expect("our definitions are jq");
-    let definitions: Vec<Definition> = ours
-        .into_iter()
-        .chain(jaq_core::defs())
-        .chain(jaq_std::defs())
-        .chain(jaq_json::defs())
-        .filter(|definition| !LEFT_OUT.contains(&definition.name))
-        .collect();
+    let theirs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let theirs = theirs.filter(|definition| !LEFT_OUT.contains(&definition.name));
+    let definitions: Vec<Definition> = ours.into_iter().chain(theirs).collect();
     let mut calls = BTreeMap::<_, BTreeSet<_>>::new();
     for definition in &definitions {
         names(&definition.body, calls.entry(definition.name).or_default());
@@ -174,15 +185,18 @@ pub fn nearest(name: &str) -> Option<&'static str> {
 /// All natives.
 pub fn natives() -> impl Iterator<Item = Fun<Jq>> {
     let theirs = jaq_core::funs::<Jq>().chain(jaq_std::funs::<Jq>());
-    let renamed = |name| TIMES.iter().find(|(theirs, _)| *theirs == name).map_or(name, |(_, ours)| *ours);
+    let renamed = |name| GUARDED.iter().find(|(theirs, _)| *theirs == name).map_or(name, |(_, ours)| *ours);
     let taken = theirs.filter(|(name, _, _)| NATIVES.contains(name));
     taken.map(move |(name, arguments, native)| (renamed(name), arguments, native)).chain(own())
 }
 
 /// Ours.
 fn own() -> impl Iterator<Item = (&'static str, Box<[jaq_core::Bind]>, Native<Jq>)> {
-    let own: [Filter<RunPtr<Jq>>; 11] = [
+    let own: [Filter<RunPtr<Jq>>; 14] = [
         ("_time", v(0), |cv| bome(time(cv.1))),
+        ("_format", v(0), |cv| bome(format(cv.1))),
+        ("_codes", v(0), |cv| bome(codes(cv.1))),
+        ("_path", v(0), |cv| bome(path(cv.1))),
         ("length", v(0), |cv| bome(length(&cv.1))),
         ("has", v(1), |cv| unary(cv, |value, index| Ok(value.get(&index)?.is_some().into()))),
         ("contains", v(1), |cv| unary(cv, |value, part| Ok(contains(&value, &part).into()))),
@@ -197,13 +211,53 @@ fn own() -> impl Iterator<Item = (&'static str, Box<[jaq_core::Bind]>, Native<Jq
     own.into_iter().map(|native| run::<Jq>(native))
 }
 
-/// A time in seconds within the years that calendars reach; whatever else it is given, as it is.
+/// The format of a time, if it is short.
+fn format(value: Val) -> ValR<Val> {
+    match value.as_text().map(str::len) {
+        Some(length) if length > FORMAT_MAX => {
+            Err(Error::str(format!("a format of {length} bytes, at most {FORMAT_MAX}")))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// Codes of characters, of which jaq negates each.
+fn codes(value: Val) -> ValR<Val> {
+    let wrong = value.items().into_iter().flatten().find(|code| {
+        step(1);
+        matches!(code, Val::Int(code) if u32::try_from(code.unsigned_abs()).is_err())
+    });
+    match wrong {
+        Some(code) => Err(Error::str(format!("{code} is no character"))),
+        None => Ok(value),
+    }
+}
+
+/// A path, if it is no longer than values can be deep: beyond that it leads nowhere, and jaq calls itself
+/// for each part of it.
+fn path(value: Val) -> ValR<Val> {
+    match value.items().map(<[Val]>::len) {
+        Some(length) if length > DEPTH_MAX => {
+            Err(Error::str(format!("a path of {length} parts, at most {DEPTH_MAX}")))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// A time in seconds within the years that calendars reach, or its parts; whatever else it is given, as
+/// it is.
 fn time(value: Val) -> ValR<Val> {
     const YEARS_9999: f64 = 253_402_300_800.0;
     let seconds = match &value {
         Val::Int(_) | Val::Float(_) => jaq_std::ValT::as_f64(&value),
         _ => None,
     };
+    // jaq adds one to the month.
+    if let Some([_, Val::Int(month), ..]) = value.items()
+        && !(0..12).contains(month)
+    {
+        return Err(Error::str(format!("{month} is no month, from 0 to 11")));
+    }
     match seconds {
         Some(seconds) if seconds.is_nan() || seconds.abs() >= YEARS_9999 => {
             Err(Error::str(format!("{value} is no time in seconds; perhaps it is in milliseconds")))
@@ -253,12 +307,15 @@ fn indices(value: &Val, part: &Val) -> ValR<Val> {
         (Val::Null, _) => Ok(Val::Null),
         (Val::Str(text), Val::Str(part)) => {
             step(text.len() / 8);
-            let step_by = if part.is_empty() { text.len() + 1 } else { 1 };
-            let places = text.char_indices().enumerate().step_by(step_by);
-            Ok(places
-                .filter(|(_, (byte, _))| !part.is_empty() && text[*byte..].starts_with(&**part))
-                .map(|(place, _)| Val::from(place))
-                .collect())
+            let Some(first) = part.as_bytes().first() else { return Ok(Val::array(Vec::new())) };
+            let here = |byte: usize| {
+                let near = text.as_bytes()[byte] == *first;
+                // Where one comparison is long, all together are quadratic.
+                step(if near { part.len() / 64 } else { 0 });
+                near && text.as_bytes()[byte..].starts_with(part.as_bytes())
+            };
+            let places = text.char_indices().enumerate().filter(|(_, (byte, _))| here(*byte));
+            Ok(places.map(|(place, _)| Val::from(place)).collect())
         }
         (Val::Arr(_), Val::Arr(_)) => Ok(value.get(part)?.unwrap_or_default()),
         (Val::Arr(_), _) => {
@@ -269,10 +326,10 @@ fn indices(value: &Val, part: &Val) -> ValR<Val> {
     }
 }
 
-/// Parses a text, within serde_json's bound of depth. The value is reckoned at eight times its text.
+/// Parses a text, within serde_json's bound of depth. What it builds is paid for as it is built.
 fn from_json(value: &Val) -> ValR<Val> {
     let Some(text) = value.as_text() else { return Err(Error::typ(value.clone(), "a text with JSON in it")) };
-    spend(text.len().saturating_mul(8));
+    spend(text.len());
     serde_json::from_str(text).map_err(|error| Error::str(format!("fromjson: {error}")))
 }
 

@@ -21,7 +21,7 @@ use jaq_core::load::{Arena, File, Lexer, Loader, Parser};
 use jaq_core::{Compiler, Ctx, DataT, Lut, Vars};
 
 use crate::core::value::Val;
-use crate::core::value::budget::{Exhausted, step};
+use crate::core::value::budget::{Exhausted, descend, step};
 
 /// Bytes of a filter's text.
 const TEXT_MAX: usize = 8 << 10;
@@ -49,14 +49,42 @@ pub struct Filter {
 
 /// How a filter is run: the commonest forms need no interpreter.
 enum Code {
-    /// A literal text.
-    Constant(String),
+    /// A literal text, number or word.
+    Constant(Literal),
     /// One of [`VARIABLES`].
     Variable(usize),
     /// Fields one below the other: `.data.user`.
     Fields(Vec<String>),
     /// Everything else.
     Jq(Box<jaq_core::Filter<Jq>>),
+}
+
+/// A value that a filter gives for every event. Not a [`Val`], which stays on its thread.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Literal {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A whole number.
+    Int(i128),
+    /// Any other number.
+    Float(f64),
+    /// A text.
+    Text(String),
+}
+
+impl Literal {
+    /// As a value.
+    pub fn value(&self) -> Val {
+        match self {
+            Self::Null => Val::Null,
+            Self::Bool(word) => Val::Bool(*word),
+            Self::Int(number) => Val::Int(*number),
+            Self::Float(number) => Val::Float(*number),
+            Self::Text(text) => Val::text(text),
+        }
+    }
 }
 
 /// What a filter looks at.
@@ -118,6 +146,7 @@ impl<'a> HasLut<'a, Jq> for Running<'a> {
     /// jaq looks a node up here each time it runs, updates or follows it: that is a step.
     fn lut(&self) -> &'a Lut<Jq> {
         step(1);
+        descend();
         self.0
     }
 }
@@ -148,10 +177,10 @@ impl Filter {
         self.uses_headers
     }
 
-    /// The text that it gives for every event, when it is a literal.
-    pub fn constant(&self) -> Option<&str> {
+    /// What it gives for every event, when it is a literal.
+    pub fn constant(&self) -> Option<&Literal> {
         match &self.code {
-            Code::Constant(text) => Some(text),
+            Code::Constant(literal) => Some(literal),
             _ => None,
         }
     }
@@ -159,7 +188,7 @@ impl Filter {
     /// Its outputs, at most `most` of them: one more is an error.
     pub fn outputs(&self, input: &Input, most: usize) -> Result<Vec<Val>, Trouble> {
         let simple = match &self.code {
-            Code::Constant(text) => Ok(Val::text(text)),
+            Code::Constant(literal) => Ok(literal.value()),
             Code::Variable(index) => Ok(input.variables[*index].clone()),
             Code::Fields(names) => follow(&input.event, names),
             Code::Jq(filter) => {
@@ -326,21 +355,43 @@ fn simple(term: &Term<&str>) -> Option<Code> {
                     StrPart::Term(_) => return None,
                 }
             }
-            Some(Code::Constant(text))
+            Some(Code::Constant(Literal::Text(text)))
         }
+        Term::Num(number) => Some(Code::Constant(literal(number)?)),
+        Term::Neg(inner) => match &**inner {
+            Term::Num(number) => Some(Code::Constant(literal(&format!("-{number}"))?)),
+            _ => None,
+        },
+        Term::Call(name, arguments) if arguments.is_empty() => Some(Code::Constant(match *name {
+            "null" => Literal::Null,
+            "true" => Literal::Bool(true),
+            "false" => Literal::Bool(false),
+            _ => return None,
+        })),
         Term::Var(name) => VARIABLES.iter().position(|known| known == name).map(Code::Variable),
         Term::Id => Some(Code::Fields(Vec::new())),
         Term::Path(base, path) if matches!(**base, Term::Id) => {
             let mut names = Vec::new();
             for (part, opt) in &path.0 {
                 let jaq_core::path::Part::Index(index) = part else { return None };
-                let (Code::Constant(name), jaq_core::path::Opt::Essential) = (simple(index)?, opt) else {
+                let (Code::Constant(Literal::Text(name)), jaq_core::path::Opt::Essential) =
+                    (simple(index)?, opt)
+                else {
                     return None;
                 };
                 names.push(name);
             }
             Some(Code::Fields(names))
         }
+        _ => None,
+    }
+}
+
+/// A number as it is written.
+fn literal(number: &str) -> Option<Literal> {
+    match <Val as jaq_core::ValT>::from_num(number).ok()? {
+        Val::Int(number) => Some(Literal::Int(number)),
+        Val::Float(number) => Some(Literal::Float(number)),
         _ => None,
     }
 }
@@ -354,17 +405,13 @@ fn bounded_text(text: &str) -> Result<(), Refusal> {
             wanted: format!("at most {TEXT_MAX} bytes"),
         });
     }
-    let (mut open, mut prefixes, mut operators) = (0_usize, 0_usize, 0_usize);
+    let (mut nesting, mut prefixes, mut operators) = (Nesting::default(), 0_usize, 0_usize);
     for (at, c) in text.char_indices() {
-        match c {
-            '(' | '[' | '{' => open += 1,
-            ')' | ']' | '}' => open = open.saturating_sub(1),
-            _ => {}
-        }
+        nesting.pass(c);
         let begins = |words: &[&str]| words.iter().any(|word| text[at..].starts_with(word));
         prefixes += usize::from(begins(&["-", "if", "try", "def", "reduce", "foreach", "label", "as"]));
         operators += usize::from(begins(&["|", ",", "+", "*", "/", "%", "=", "<", ">", "and", "or", "?"]));
-        if open > NESTED_MAX || prefixes > PREFIXES_MAX || operators > OPERATORS_MAX {
+        if nesting.open.len() > NESTED_MAX || prefixes > PREFIXES_MAX || operators > OPERATORS_MAX {
             return Err(Refusal {
                 at,
                 found: "a filter that nests too deep".to_owned(),
@@ -377,11 +424,47 @@ fn bounded_text(text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What is open at a place of a filter's text. A bracket within a string or a comment closes nothing.
+#[derive(Default)]
+struct Nesting {
+    /// Brackets, and quotes of strings, that are open.
+    open: Vec<char>,
+    /// Whether the last character takes the meaning from the next: an odd number of backslashes.
+    escaping: bool,
+    comment: bool,
+}
+
+impl Nesting {
+    fn pass(&mut self, c: char) {
+        let escaped = self.escaping;
+        // The return before a line end counts for nothing.
+        self.escaping = if c == '\r' { escaped } else { c == '\\' && !escaped };
+        let in_string = self.open.last() == Some(&'"');
+        match c {
+            // A comment goes on after a line end that is escaped.
+            '\n' if self.comment => self.comment = escaped,
+            _ if self.comment => {}
+            '(' if in_string && escaped => self.open.push('('),
+            _ if in_string && escaped => {}
+            '"' if in_string => drop(self.open.pop()),
+            _ if in_string => {}
+            '#' => self.comment = true,
+            '(' | '[' | '{' | '"' => self.open.push(c),
+            ')' | ']' | '}' => drop(self.open.pop()),
+            _ => {}
+        }
+    }
+}
+
 /// A text that is no jq at all was most likely meant as it stands.
 fn explain_words(text: &str, refusal: Refusal) -> Refusal {
     let like_words = !text.trim().is_empty()
-        && !text.chars().any(|c| matches!(c, '.' | '$' | '|' | '(' | ')' | '[' | ']' | '{' | '}' | '"'));
-    match like_words && !refusal.found.contains("do not have") && !refusal.found.contains("nests") {
+        && !text
+            .chars()
+            .any(|c| matches!(c, '.' | '$' | '@' | '|' | '(' | ')' | '[' | ']' | '{' | '}' | '"'));
+    // What is refused for what it does was understood.
+    let understood = ["do not have", "nests", "calls itself", "multiplied"];
+    match like_words && !understood.iter().any(|part| refusal.found.contains(part)) {
         true => Refusal {
             wanted: format!("a jq filter; for the text itself write '\"{text}\"', in both kinds of quotes"),
             ..refusal

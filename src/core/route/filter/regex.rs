@@ -19,6 +19,8 @@ use crate::core::value::{Fields, Val};
 const TEXT_MAX: usize = 64 << 10;
 /// Bytes of a pattern.
 const PATTERN_MAX: usize = 1_024;
+/// Flags: more than there are different ones say nothing.
+const FLAGS_MAX: usize = 16;
 /// Bytes of a compiled pattern: some thousand instructions.
 const SIZE_MAX: usize = 128 << 10;
 /// Compiled patterns kept for a thread.
@@ -38,8 +40,12 @@ pub enum Parts {
 #[derive(Clone)]
 struct Pattern {
     regex: Arc<Regex>,
-    /// About how many instructions it has: what one character costs at worst.
+    /// About how many instructions it has, and what each of them carries along: what one character
+    /// costs at worst.
     weight: usize,
+    /// One in how many characters a search is reckoned to look at before what it finds is known: with
+    /// a repetition without an end it may read on to the end of the text and come back.
+    ahead: usize,
     global: bool,
     no_empty: bool,
 }
@@ -70,10 +76,10 @@ fn find(value: &Val, pattern: &Val, flags: &Val, parts: Parts) -> ValR<Val> {
     // Characters up to a byte, counted once along the text.
     let (mut chars, mut counted) = (0, 0);
     while from <= whole.len() {
-        step(1 + (whole.len() - from) * pattern.weight / 512);
+        step(1 + (whole.len() - from).saturating_mul(pattern.weight) / pattern.ahead);
         let Some(captures) = pattern.regex.captures_at(whole, from) else { break };
         let Some(hit) = captures.get(0) else { break };
-        step(1 + (hit.end() - from) * pattern.weight / 16);
+        step(1 + (hit.end() - from).saturating_mul(pattern.weight) / 16);
         from = match hit.is_empty() {
             true => hit.end() + whole[hit.end()..].chars().next().map_or(1, char::len_utf8),
             false => hit.end(),
@@ -94,7 +100,7 @@ fn find(value: &Val, pattern: &Val, flags: &Val, parts: Parts) -> ValR<Val> {
             break;
         }
     }
-    step(1 + (whole.len().saturating_sub(from)) * pattern.weight / 16);
+    step(1 + whole.len().saturating_sub(from).saturating_mul(pattern.weight) / 16);
     if parts != Parts::Matches {
         found.push(Val::from(whole[rest..].to_owned()));
     }
@@ -121,6 +127,9 @@ fn groups(captures: &Captures<'_>, regex: &Regex, whole: &str, start_chars: usiz
 }
 
 fn compiled(pattern: &str, flags: &str) -> Result<Pattern, Error<Val>> {
+    if flags.len() > FLAGS_MAX {
+        return Err(Error::str(format!("{} regex flags, at most {FLAGS_MAX}", flags.len())));
+    }
     let key = (pattern.to_owned(), flags.to_owned());
     if let Some(known) = PATTERNS.with_borrow(|patterns| patterns.get(&key).cloned()) {
         return Ok(known);
@@ -159,7 +168,10 @@ fn compiled(pattern: &str, flags: &str) -> Result<Pattern, Error<Val>> {
         }
     }
     let regex = builder.build().map_err(|error| Error::str(format!("regex {pattern:?}: {error}")))?;
-    let pattern = Pattern { regex: Arc::new(regex), weight, global, no_empty };
+    let ahead = if ["*", "+", ",}"].iter().any(|endless| key.0.contains(endless)) { 64 } else { 512 };
+    // A state copies the places of all groups with each character.
+    let weight = weight.saturating_mul(4 + regex.captures_len()) / 5;
+    let pattern = Pattern { regex: Arc::new(regex), weight, ahead, global, no_empty };
     PATTERNS.with_borrow_mut(|patterns| {
         if patterns.len() >= KEPT {
             patterns.clear();
