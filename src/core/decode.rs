@@ -3,8 +3,11 @@
 //! A pure function of the record and its source's settings. It never fails otherwise than by saying
 //! in one line what is wrong ([`Garbled`]), never panics, and knows nothing of routes. Bindings:
 //! CloudEvents "Kafka Protocol Binding" 1.0.2 (headers `ce_…`, UTF-8) and "NATS Protocol Binding"
-//! 1.0.2 (headers `ce-…`, percent-encoded), "JSON Event Format" 1.0.2.
+//! 1.0.2 (headers `ce-…`, percent-encoded), "JSON Event Format" 1.0.2. `attributes` checks what they say.
 
+mod attributes;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -14,6 +17,7 @@ use serde_json::Value;
 use super::model::Record;
 use super::time::Wall;
 use super::value::{Fields, Val};
+use attributes::{REQUIRED, is_data, known_version};
 
 /// How a source's plain records are read: `payload`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +67,7 @@ pub struct Cloud {
     pub id: Arc<str>,
     /// `type`
     pub kind: Arc<str>,
-    /// `time`, when it is there and is RFC 3339.
+    /// `time`, when it is there.
     pub time: Option<(Wall, Arc<str>)>,
 }
 
@@ -93,8 +97,9 @@ impl Event {
 /// Reads the value of a record. A tombstone is no event and is dropped before this is asked.
 pub fn event(record: &Record, payload: Payload) -> Result<Event, Garbled> {
     let bytes = record.value.as_deref().unwrap_or_default();
-    let content_type = media_type(record);
-    match content_type.as_deref() {
+    let content_type = content_type(record);
+    let kind = content_type.as_deref().map(media_type);
+    match kind.as_deref() {
         Some(kind) if kind.starts_with("application/cloudevents-batch") => garbled(
             "a batch of CloudEvents (content type application/cloudevents-batch); one event a record is wanted",
         ),
@@ -106,8 +111,8 @@ pub fn event(record: &Record, payload: Payload) -> Result<Event, Garbled> {
             }
             structured(json(bytes)?)
         }
-        _ => match attributes(record) {
-            Some(fields) => binary(fields, content_type, bytes, payload),
+        _ => match attributes(record)? {
+            Some(found) => binary(found, content_type, bytes, payload),
             None => plain(bytes, payload),
         },
     }
@@ -146,11 +151,15 @@ fn garbled<T>(why: impl Into<String>) -> Result<T, Garbled> {
     Err(Garbled(why.into()))
 }
 
-/// The content type without its parameters, in lower case.
-fn media_type(record: &Record) -> Option<String> {
-    let header = std::str::from_utf8(record.header("content-type")?).ok()?;
-    let kind = header.split(';').next().unwrap_or_default().trim();
-    (!kind.is_empty()).then(|| kind.to_ascii_lowercase())
+/// The content type as it stands, if there is one that is text.
+fn content_type(record: &Record) -> Option<String> {
+    let header = std::str::from_utf8(record.header("content-type")?).ok()?.trim();
+    (!header.is_empty()).then(|| header.to_owned())
+}
+
+/// A content type without its parameters, in lower case.
+fn media_type(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn json(bytes: &[u8]) -> Result<Val, Garbled> {
@@ -182,7 +191,7 @@ fn plain(bytes: &[u8], payload: Payload) -> Result<Event, Garbled> {
         },
     };
     // An object that calls itself a CloudEvent is one; one that only looks like it stays as it is.
-    let is_cloud = ["specversion", "id", "source", "type"]
+    let is_cloud = REQUIRED
         .iter()
         .all(|name| value.field(name).and_then(Val::as_text).is_some_and(|text| !text.is_empty()));
     if is_cloud && value.field("specversion").and_then(Val::as_text).is_some_and(known_version) {
@@ -191,32 +200,22 @@ fn plain(bytes: &[u8], payload: Payload) -> Result<Event, Garbled> {
     Ok(Event { value, cloud: None })
 }
 
-fn known_version(version: &str) -> bool {
-    version == "1.0" || version.strip_prefix("1.0.").is_some_and(|patch| patch.parse::<u32>().is_ok())
-}
-
-/// A CloudEvent in structured form: its attributes are checked, its base64 decoded.
+/// A CloudEvent in structured form: its attributes are checked, its base64 decoded. An attribute that is
+/// null is not there.
 fn structured(value: Val) -> Result<Event, Garbled> {
     let Some(fields) = value.fields() else {
         return garbled(format!("{} where the JSON object of a CloudEvent is wanted", value.kind()));
     };
-    let attribute = |name: &str| match fields.get(name) {
-        Some(Val::Str(text)) if !text.is_empty() => Ok(text.clone()),
-        None => garbled(format!("a CloudEvent without {name:?}, which every CloudEvent has")),
-        Some(other) => garbled(format!(
-            "a CloudEvent whose {name:?} is {}; a text that is not empty is wanted",
-            other.shown()
-        )),
+    let unset = |name: &str, value: &Val| matches!(value, Val::Null) && name != "data";
+    let value = match fields.iter().any(|(name, value)| unset(name, value)) {
+        false => value,
+        true => {
+            let set = fields.iter().filter(|(name, value)| !unset(name, value));
+            Val::object(set.map(|(name, value)| (name.clone(), value.clone())).collect())
+        }
     };
-    let version = attribute("specversion")?;
-    if !known_version(&version) {
-        return garbled(format!("CloudEvents specversion {version:?}; \"1.0\" is known"));
-    }
-    let time = match fields.get("time") {
-        Some(Val::Str(text)) => Wall::parse_rfc3339(text).map(|at| (at, text.clone())),
-        _ => None,
-    };
-    let cloud = Cloud { source: attribute("source")?, id: attribute("id")?, kind: attribute("type")?, time };
+    let fields = value.fields().expect("it is an object still");
+    let cloud = attributes::check(fields)?;
     let value = match fields.get("data_base64") {
         None => value,
         Some(encoded) => decoded(fields, encoded)?,
@@ -233,9 +232,10 @@ fn decoded(fields: &Fields, encoded: &Val) -> Result<Val, Garbled> {
     let Some(bytes) = bytes else {
         return garbled(format!("\"data_base64\" is {}; base64 in a text is wanted", encoded.shown()));
     };
-    let kind = fields.get("datacontenttype").and_then(Val::as_text).map(str::to_ascii_lowercase);
+    let kind = fields.get("datacontenttype").and_then(Val::as_text);
     let mut fields = fields.clone();
-    if let Some(data) = data(&bytes, kind.as_deref())? {
+    // Without a content type nothing may be assumed of bytes.
+    if let Some(data) = kind.map_or(Ok(None), |kind| data(&bytes, kind))? {
         fields.remove("data_base64");
         fields.insert(Arc::from("data"), data);
     }
@@ -243,37 +243,54 @@ fn decoded(fields: &Fields, encoded: &Val) -> Result<Val, Garbled> {
 }
 
 /// Data of that content type as a value; `None` when it is neither JSON nor text.
-fn data(bytes: &[u8], content_type: Option<&str>) -> Result<Option<Val>, Garbled> {
-    let kind = content_type.and_then(|kind| kind.split(';').next()).unwrap_or("application/json").trim();
-    if kind == "application/json" || kind == "text/json" || kind.ends_with("+json") {
+fn data(bytes: &[u8], content_type: &str) -> Result<Option<Val>, Garbled> {
+    let kind = media_type(content_type);
+    let subtype = kind.split_once('/').map_or("", |(_, subtype)| subtype);
+    if subtype == "json" || subtype.ends_with("+json") {
         return json(bytes).map(Some);
     }
-    match kind.starts_with("text/") || kind.ends_with("+xml") || kind == "application/xml" {
+    match kind.starts_with("text/") || subtype == "xml" || subtype.ends_with("+xml") {
         true => Ok(std::str::from_utf8(bytes).ok().map(Val::text)),
         false => Ok(None),
     }
 }
 
+/// Attributes that came in headers.
+struct InHeaders {
+    fields: Fields,
+    /// Whether by the binding for NATS, which writes `ce-` and has the content type among them.
+    nats: bool,
+}
+
 /// The `ce_…` or `ce-…` headers as fields, when the four that every CloudEvent has are there.
-fn attributes(record: &Record) -> Option<Fields> {
+fn attributes(record: &Record) -> Result<Option<InHeaders>, Garbled> {
     // Most records have none: no work for them.
     if !record.headers.iter().any(|(name, _)| is_attribute(name)) {
-        return None;
+        return Ok(None);
     }
-    let mut fields = Fields::new();
+    let mut found = InHeaders { fields: Fields::new(), nats: false };
+    let mut wrong = None;
     for (name, value) in record.headers.iter().filter(|(name, _)| is_attribute(name)) {
-        let text = String::from_utf8_lossy(value);
-        let text = match name.as_bytes()[2] {
-            b'-' => percent_decoded(&text),
-            _ => text.into_owned(),
+        let encoded = name.as_bytes()[2] == b'-';
+        found.nats |= encoded;
+        let text = match encoded {
+            true => header_decoded(value),
+            false => std::str::from_utf8(value).map(ToOwned::to_owned).map_err(|_| "not UTF-8"),
         };
-        let name: Arc<str> = Arc::from(name[3..].to_ascii_lowercase());
-        if &*name != "data" && &*name != "data_base64" {
-            fields.entry(name).or_insert_with(|| Val::text(&text));
+        let attribute: Arc<str> = Arc::from(name[3..].to_ascii_lowercase());
+        if is_data(&attribute) {
+            continue;
         }
+        let text = text.unwrap_or_else(|why| {
+            wrong.get_or_insert_with(|| format!("the header {name:?} of a CloudEvent is {why}"));
+            String::new()
+        });
+        found.fields.entry(attribute).or_insert_with(|| Val::text(&text));
     }
-    let all = ["specversion", "id", "source", "type"].iter().all(|name| fields.contains_key(*name));
-    all.then_some(fields)
+    if !REQUIRED.iter().all(|name| found.fields.contains_key(*name)) {
+        return Ok(None);
+    }
+    wrong.map_or(Ok(Some(found)), garbled)
 }
 
 fn is_attribute(name: &str) -> bool {
@@ -284,13 +301,12 @@ fn is_attribute(name: &str) -> bool {
         && bytes.is_ascii()
 }
 
-/// `%41` → `A`; what is not an escape stays, and so does a text that would not be UTF-8.
-fn percent_decoded(text: &str) -> String {
-    if !text.contains('%') {
-        return text.to_owned();
-    }
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
+/// The value of a header as the binding for NATS writes it: a text in double quotes is taken out of them,
+/// then `%41` → `A`. What is not an escape stays.
+fn header_decoded(value: &[u8]) -> Result<String, &'static str> {
+    let value = unquoted(value.trim_ascii());
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = &*value;
     while let [first, tail @ ..] = rest {
         let escape = match (first, tail) {
             (b'%', [high, low, ..]) => char::from(*high).to_digit(16).zip(char::from(*low).to_digit(16)),
@@ -307,30 +323,47 @@ fn percent_decoded(text: &str) -> String {
             }
         }
     }
-    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+    String::from_utf8(out).map_err(|_| "not UTF-8 once its percent escapes are decoded")
+}
+
+/// `"a \"b\""` → `a "b"`, as RFC 7230 (3.2.6) says; anything else as it is.
+fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
+    let [b'"', inner @ .., b'"'] = value else { return Cow::Borrowed(value) };
+    let mut out = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(byte) = bytes.next() {
+        out.push(if *byte == b'\\' { *bytes.next().unwrap_or(byte) } else { *byte });
+    }
+    Cow::Owned(out)
 }
 
 /// A CloudEvent in binary mode, made structured.
 fn binary(
-    mut fields: Fields,
+    found: InHeaders,
     content_type: Option<String>,
     bytes: &[u8],
     payload: Payload,
 ) -> Result<Event, Garbled> {
-    // The content type says what the data is; without one, the source's setting.
-    let kind = content_type.or_else(|| match payload {
+    let InHeaders { mut fields, nats } = found;
+    // Kafka's binding maps content-type to the attribute; that for NATS has a header of its own for it.
+    let own = fields.get("datacontenttype").and_then(Val::as_text).map(str::to_owned);
+    let told = if nats { own.or(content_type) } else { content_type.or(own) };
+    // Without either, the source's setting says what the data is.
+    let kind = told.or_else(|| match payload {
         Payload::Json => None,
         Payload::Text => Some("text/plain".to_owned()),
         Payload::Base64 => Some("application/octet-stream".to_owned()),
     });
+    if let Some(kind) = &kind {
+        fields.insert(Arc::from("datacontenttype"), Val::text(kind));
+    }
+    // What is wrong with the attributes is told before what is wrong with the data.
+    attributes::check(&fields)?;
     if !bytes.is_empty() {
-        match data(bytes, kind.as_deref())? {
+        match data(bytes, kind.as_deref().unwrap_or("application/json"))? {
             Some(data) => fields.insert(Arc::from("data"), data),
             None => fields.insert(Arc::from("data_base64"), Val::text(&STANDARD.encode(bytes))),
         };
-    }
-    if let Some(kind) = kind {
-        fields.insert(Arc::from("datacontenttype"), Val::text(&kind));
     }
     structured(Val::object(fields))
 }

@@ -82,7 +82,19 @@ fn cloud_events_in_one_json_object() {
         (
             vec![],
             format!("{{{ATTRIBUTES},\"data_base64\":\"eyJuIjoxfQ==\"}}"),
-            r#"cloud {"data":{"n":1},"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+            r#"cloud {"data_base64":"eyJuIjoxfQ==","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            vec![],
+            format!(
+                "{{{ATTRIBUTES},\"datacontenttype\":\"a/b+JSON; c=d\",\"data_base64\":\"eyJuIjoxfQ==\"}}"
+            ),
+            r#"cloud {"data":{"n":1},"datacontenttype":"a/b+JSON; c=d","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            vec![],
+            format!("{{{ATTRIBUTES},\"data\":null,\"subject\":null,\"time\":null,\"data_base64\":null}}"),
+            r#"cloud {"data":null,"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
         ),
         (
             vec![],
@@ -132,8 +144,83 @@ fn cloud_events_in_headers_are_seen_in_their_structured_form() {
             "1".to_owned(),
             r#"cloud {"data":1,"id":"a b%zz","source":"/s","specversion":"1.0","type":"你"}"#,
         ),
+        (
+            vec![
+                ("ce-specversion", "1.0"),
+                ("ce-id", "\"Euro \\\"%E2%82%AC\\\" 100%25\""),
+                ("ce-source", "/s"),
+                ("ce-type", "a.b"),
+                ("ce-datacontenttype", "text/plain"),
+                ("ce-Room", "7%2541"),
+            ],
+            "hi".to_owned(),
+            r#"cloud {"data":"hi","datacontenttype":"text/plain","id":"Euro \"€\" 100%","room":"7%41","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
+        (
+            with(&[("Content-Type", "Text/Plain; CharSet=utf-8"), ("ce_datacontenttype", "a/b")]),
+            "hi".to_owned(),
+            r#"cloud {"data":"hi","datacontenttype":"Text/Plain; CharSet=utf-8","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+        ),
         (vec![("ce_specversion", "1.0"), ("ce_id", "7")], "1".to_owned(), "plain 1"),
     ]);
+}
+
+#[test]
+fn attributes_that_break_a_rule_are_garbled() {
+    let structured = [("content-type", "application/cloudevents+json")];
+    for (member, part) in [
+        (r#""Room":"1""#, "the attribute \"Room\"; names of a to z and 0 to 9"),
+        (r#""my_ext":"1""#, "names of a to z"),
+        (r#""":"1""#, "names of a to z"),
+        (r#""ext":1.5"#, "\"ext\" is 1.5; a text, a boolean or a whole number of 32 bits"),
+        (r#""ext":2147483648"#, "whole number of 32 bits"),
+        (r#""ext":[1]"#, "\"ext\" is [1]"),
+        (r#""ext":{}"#, "belongs into data"),
+        (r#""ext":"a\nb""#, "without control characters"),
+        (r#""ext":"\u0085""#, "without control characters"),
+        (r#""ext":"\ufffe""#, "without control characters"),
+        (r#""time":"yesterday""#, "\"time\" is \"yesterday\"; a time of RFC 3339"),
+        (r#""time":1522900584"#, "RFC 3339"),
+        (r#""subject":"""#, "\"subject\" is \"\""),
+        (r#""dataschema":"/relative""#, "an absolute URI"),
+        (r#""dataschema":"""#, "an absolute URI"),
+        (r#""datacontenttype":"json""#, "a media type, such as application/json"),
+        (r#""source":"a b""#, "a URI reference"),
+        (r#""id":null"#, "without \"id\""),
+    ] {
+        // Of a name that stands twice the last counts.
+        let value = format!("{{{ATTRIBUTES},{member}}}");
+        for headers in [&structured[..], &[]] {
+            let outcome = read(headers, &value);
+            // Without a content type only what has all four is taken for a CloudEvent.
+            let is_told = outcome.starts_with("garbled: ") && outcome.contains(part);
+            let looks_plain = headers.is_empty() && member.contains("null") && outcome.starts_with("plain ");
+            assert!(is_told || looks_plain, "{member}: {outcome}");
+        }
+    }
+    for (member, seen) in [
+        (r#""ext":true"#, "\"ext\":true"),
+        (r#""comexampleothervalue":-2147483648"#, "-2147483648"),
+        (r#""dataschema":"https://example.com/schema#v1""#, "schema#v1"),
+        (r#""data":{"Any_Name":[1.5,null]}"#, r#"{"Any_Name":[1.5,null]}"#),
+    ] {
+        let outcome = read(&structured, &format!("{{{ATTRIBUTES},{member}}}"));
+        assert!(outcome.starts_with("cloud ") && outcome.contains(seen), "{member}: {outcome}");
+    }
+    for (header, value, part) in [
+        ("ce_my_ext", "1", "names of a to z and 0 to 9"),
+        ("ce_time", "now", "RFC 3339"),
+        ("content-type", "json", "a media type"),
+        ("ce-other", "%C0%A0", "the header \"ce-other\" of a CloudEvent is not UTF-8 once"),
+        ("ce-other", "%ff", "not UTF-8 once its percent escapes are decoded"),
+    ] {
+        let outcome = read(&[&KAFKA[..], &[(header, value)]].concat(), "{}");
+        assert!(outcome.starts_with("garbled: ") && outcome.contains(part), "{header}: {outcome}");
+    }
+    let mut invalid = record(&KAFKA, b"{}");
+    invalid.headers.push((Arc::from("ce_other"), Bytes::from_static(b"\xff")));
+    let why = event(&invalid, Payload::Json).unwrap_err();
+    assert_eq!(why.0, "the header \"ce_other\" of a CloudEvent is not UTF-8");
 }
 
 #[test]
@@ -172,7 +259,7 @@ fn what_is_no_event_is_told_in_one_line() {
         (&structured, r#"{"specversion":"1.0","id":"7","source":"/s","type":"a","data_base64":1}"#, "base64"),
         (
             &structured,
-            r#"{"specversion":"1.0","id":"7","source":"/s","type":"a","data_base64":"eA=="}"#,
+            r#"{"specversion":"1.0","id":"7","source":"/s","type":"a","datacontenttype":"text/json","data_base64":"eA=="}"#,
             "not JSON",
         ),
         (&KAFKA, "{", "not JSON"),

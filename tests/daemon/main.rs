@@ -10,6 +10,7 @@
 mod support;
 
 mod bed;
+mod cloud;
 mod conflation;
 mod ends;
 mod headline;

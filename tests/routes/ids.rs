@@ -49,6 +49,7 @@ fn a_time_to_live_begins_at_the_earlier_time() {
     let own = Wall(1_769_903_999_123);
     assert_eq!(at("2026-01-31T23:59:50.000Z"), Some(Wall(1_769_903_990_000) + Duration::from_secs(10)));
     assert_eq!(at("2030-01-01T00:00:00Z"), Some(own + Duration::from_secs(10)), "an event from the future");
-    assert_eq!(at("yesterday"), Some(own + Duration::from_secs(10)));
+    let none = rules.plan(&record(Some(b"1"), br#"{"type":"t","time":"yesterday"}"#));
+    assert_eq!(none.messages[0].expires, Some(own + Duration::from_secs(10)), "an event without a time");
     assert_eq!(rules.policies()[0].name.as_ref(), "r");
 }
