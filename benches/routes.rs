@@ -77,7 +77,7 @@ fn rules(provider: &str) -> Rules {
     let empty = Table::new();
     let source = Section::new("sources.events", &empty, Place::Nowhere, &report);
     let root = Section::new("", &root, Place::Nowhere, &report);
-    Rules::build(&root, &[account], &[(SourceId(0), &source)], 1_000).expect("routes")
+    Rules::build(&root, &[account], &[(SourceId(0), &source)], &[], 1_000).expect("routes")
 }
 
 /// A CloudEvent of 370 bytes.

@@ -19,12 +19,14 @@ use std::time::Duration;
 use crate::broker::{self, BROKERS, Broker, SourceLimits};
 use crate::config::Loaded;
 use crate::core::letter::Names;
-use crate::core::model::{AccountId, SourceId};
+use crate::core::model::{AccountId, DirectoryId, SourceId};
 use crate::core::provider::{self, PROVIDERS, Provider};
+use crate::core::route::directory::DirectoryView;
 use crate::core::route::{AccountView, Rules};
 use crate::core::schedule::backoff::Retry;
 use crate::core::schedule::{AccountSettings, Settings, SourceSettings};
 use crate::core::section::{Asked, Node, OpenSecret, Place, Problem, Report, Section, Severity, Value};
+use crate::directory::{self, Directory, Opened};
 
 pub use self::settings::{Admin, Limits};
 pub use self::shares::Shares;
@@ -36,6 +38,8 @@ pub struct App {
     pub accounts: Vec<Account>,
     /// Sources, by `SourceId`: in the order of their names.
     pub sources: Vec<SourceConfig>,
+    /// Directories, by `DirectoryId`: in the order of their names.
+    pub directories: Vec<Directory>,
     /// The routes.
     pub rules: Arc<Rules>,
     /// `[limits]`.
@@ -106,6 +110,31 @@ impl App {
             room_gone: self.room_gone,
             seed,
         }
+    }
+}
+
+impl App {
+    /// Reads the files of directories, for `run`, `check --live` and `explain`; `None` for those that are
+    /// no files.
+    ///
+    /// # Errors
+    /// Every file that cannot be read or is broken.
+    pub fn open_directories(&self) -> Result<Vec<Option<Opened>>, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut files = Vec::new();
+        for directory in &self.directories {
+            match directory.open().transpose() {
+                Ok(opened) => files.push(opened),
+                Err(why) => problems.push(Problem {
+                    severity: Severity::Error,
+                    place: directory.place.clone(),
+                    key: format!("directories.{}.path", directory.view.name),
+                    found: format!("a file that cannot be used: {why}"),
+                    wanted: "a CSV file (key,room) or a JSON object that this process may read".to_owned(),
+                }),
+            }
+        }
+        if problems.is_empty() { Ok(files) } else { Err(problems) }
     }
 }
 
@@ -208,7 +237,9 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
         .map(|(section, id)| chosen(section, "kind", parts.brokers)?(section, SourceId(id)))
         .collect();
 
-    let rules = rules(&root, &account_sections, &accounts, &source_sections, &limits);
+    let directories = directories(&root, &source_sections);
+    let views: Vec<DirectoryView> = directories.iter().flatten().map(|made| made.view.clone()).collect();
+    let rules = rules(&root, &account_sections, &accounts, &source_sections, &views, &limits);
     let sections =
         shares::Sections { accounts: &account_sections, sources: &source_sections, rules: rules.as_ref() };
     let shares = shares::read(&sections, &accounts);
@@ -229,23 +260,12 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
             Some(Account { name: name.clone(), provider: provider?, shares: shares? })
         })
         .collect();
-    // A source whose topics are a pattern must know every dead-letter topic of the config.
-    let letters: Vec<String> =
-        brokers.iter().flatten().map(|broker| broker.dead_letter().to_owned()).collect();
-    let sources: Option<Vec<SourceConfig>> = source_names
-        .iter()
-        .zip(brokers)
-        .map(|(name, broker)| {
-            let mut broker = broker?;
-            broker.avoid(&letters);
-            let limits = limits.of_source(broker.max_held_records());
-            Some(SourceConfig { name: name.clone(), broker, limits })
-        })
-        .collect();
+    let sources = sources(&source_names, brokers, &limits);
     let routes = rules.policies().into_iter().map(|policy| policy.name).collect();
     Some(App {
         accounts: accounts?,
         sources: sources?,
+        directories: directories.into_iter().collect::<Option<_>>()?,
         rules,
         limits,
         admin,
@@ -261,6 +281,7 @@ fn rules(
     account_sections: &[Section<'_>],
     accounts: &[Option<Arc<dyn Provider>>],
     source_sections: &[Section<'_>],
+    directories: &[DirectoryView],
     limits: &Limits,
 ) -> Option<Rules> {
     let views: Vec<AccountView> = account_sections
@@ -275,7 +296,47 @@ fn rules(
         .collect();
     let sources: Vec<(SourceId, &Section<'_>)> =
         source_sections.iter().zip(0..).map(|(section, id)| (SourceId(id), section)).collect();
-    Rules::build(root, &views, &sources, limits.max_rooms_per_event)
+    Rules::build(root, &views, &sources, directories, limits.max_rooms_per_event)
+}
+
+/// The sources, each with its part of the limits; `None` when one could not be made.
+fn sources(
+    names: &[Arc<str>],
+    brokers: Vec<Option<Box<dyn Broker>>>,
+    limits: &Limits,
+) -> Option<Vec<SourceConfig>> {
+    // A source whose topics are a pattern must know every dead-letter topic of the config.
+    let letters: Vec<String> =
+        brokers.iter().flatten().map(|broker| broker.dead_letter().to_owned()).collect();
+    names
+        .iter()
+        .zip(brokers)
+        .map(|(name, broker)| {
+            let mut broker = broker?;
+            broker.avoid(&letters);
+            let limits = limits.of_source(broker.max_held_records());
+            Some(SourceConfig { name: name.clone(), broker, limits })
+        })
+        .collect()
+}
+
+/// The directories, in the order of their names.
+fn directories(root: &Section<'_>, source_sections: &[Section<'_>]) -> Vec<Option<Directory>> {
+    let sources: Vec<directory::Written<'_>> = source_sections
+        .iter()
+        .zip(0..)
+        .map(|(section, id)| directory::Written {
+            id: SourceId(id),
+            name: section.name(),
+            kind: crosscheck::text(section.node("kind")),
+        })
+        .collect();
+    let read = |(section, id): (Section<'_>, u16)| {
+        let made = Directory::read(&section, DirectoryId(id), &sources);
+        section.finish();
+        made
+    };
+    named(root, "directories").into_iter().zip(0..).map(read).collect()
 }
 
 /// The sections below `key`, in the order of their names, which become ids, metrics and variables.

@@ -8,6 +8,7 @@
 //! business, when and how often a message is sent the scheduler's; this file decides neither.
 
 mod counts;
+mod directories;
 mod handle;
 mod letters;
 mod report;
@@ -25,11 +26,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
+pub use self::directories::{DirectoryReport, Lookups};
 pub use self::handle::{Detail, Handle, Paused, Report, SourceReport, SourceState};
 pub use self::shares::Leases;
 pub use self::stats::{AccountStats, BOUNDS_MS, Histogram, OUTCOMES};
 
-use self::counts::{Counts, Used};
+use self::counts::Counts;
+use self::directories::Shelf;
 use self::handle::{Pulse, Request};
 use self::letters::Desk;
 use self::report::{ConflationLog, Filled, PauseLog};
@@ -41,7 +44,8 @@ use crate::clock::Clock;
 use crate::core::letter::Names;
 use crate::core::model::{Epoch, PartitionId, Plan, Record, SourceId};
 use crate::core::provider::{LoginFault, Outcome, Provider};
-use crate::core::schedule::{Effect, Scheduler};
+use crate::core::route::directory::Directories;
+use crate::core::schedule::{Effect, Scheduler, Woken};
 use crate::core::share::Quotas;
 use crate::core::share::settings::Sharing;
 use crate::core::time::{Mono, Now};
@@ -62,7 +66,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(4);
 pub(crate) const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// What a record becomes: the routes, as the loop sees them.
-pub type Planner = Box<dyn Fn(&Record) -> Plan + Send>;
+pub type Planner = Box<dyn Fn(&Record, &Directories) -> Plan + Send>;
 
 /// What a driver is made of.
 pub struct Parts {
@@ -84,6 +88,8 @@ pub struct Parts {
     pub drain_timeout: Duration,
     /// Those who keep leases of quotas.
     pub leases: Leases,
+    /// The directories, and those who keep them.
+    pub lookups: Lookups,
 }
 
 /// What the driver needs of one account.
@@ -158,6 +164,7 @@ pub struct Driver {
     names: Arc<Names>,
     counts: Counts,
     shares: Shares,
+    shelf: Shelf,
     stats: Vec<AccountStats>,
     gates: GateLog,
     pauses: PauseLog,
@@ -204,7 +211,7 @@ impl Driver {
                 Arc::new(Account { name, provider: account.provider, client: account.client })
             })
             .collect();
-        let driver = Self {
+        let mut driver = Self {
             clock: parts.clock,
             scheduler: parts.scheduler,
             planner: parts.planner,
@@ -222,11 +229,13 @@ impl Driver {
             names,
             counts,
             shares,
+            shelf: Shelf::new(parts.lookups),
             drain_timeout: parts.drain_timeout,
             phase: Phase::Running,
             next_tick: Mono(0),
             doubtful_until: Mono(0),
         };
+        driver.await_directories();
         (driver, handle)
     }
 
@@ -237,6 +246,7 @@ impl Driver {
         let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut timer_at = Mono(0);
         let mut inbox_open = true;
+        let mut updated = None;
         let mut now = self.clock.now();
         let uncounted = self.counts.without_table(now.wall);
         self.restore(&uncounted);
@@ -252,15 +262,20 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = self.replies.recv_many(&mut replies, BATCH) => {}
-                taken = self.inbox.recv_many(&mut arrivals, BATCH), if inbox_open => inbox_open = taken > 0,
+                taken = self.inbox.recv_many(&mut arrivals, BATCH), if inbox_open && self.shelf.woken.is_empty() => {
+                    inbox_open = taken > 0;
+                }
                 Some(request) = self.requests.recv() => self.handle_request(request),
                 Some((account, told)) = Shares::told(&mut self.shares.leases) => {
                     self.handle_told(account, told, self.clock.now());
                 }
+                update = Shelf::told(&mut self.shelf.updates), if self.shelf.woken.is_empty() => updated = update,
                 () = &mut timer => timer_at = Mono(u64::MAX),
+                () = std::future::ready(()), if !self.shelf.woken.is_empty() => {}
             }
             // Whatever ended the wait, what else is there joins this turn, so that none starves.
-            while arrivals.len() < BATCH
+            while self.shelf.woken.is_empty()
+                && arrivals.len() < BATCH
                 && let Ok(arrival) = self.inbox.try_recv()
             {
                 arrivals.push(arrival);
@@ -280,6 +295,7 @@ impl Driver {
                 self.handle_arrival(arrival, now);
                 self.do_effects(now);
             }
+            self.turn_directories(updated.take(), now);
             self.do_effects(now);
             if now.mono >= self.next_tick {
                 self.tick(now);
@@ -295,6 +311,7 @@ impl Driver {
     fn thaw(&mut self, now: Now) {
         warn!("the process was frozen: what waits may have been sent by others, and says so");
         self.scheduler.handle_frozen();
+        self.shelf.woken.iter_mut().for_each(Woken::mark_maybe_sent);
         self.doubt_shares(now);
         self.doubtful_until = now.mono + DOUBT;
     }
@@ -355,13 +372,6 @@ impl Driver {
                 Some(Ended::TimedOut)
             }
             Phase::Stopping { .. } => None,
-        }
-    }
-
-    /// Tells the scheduler what was used of quotas by the day. Nothing is sent on such a path before.
-    fn restore(&mut self, used: &[Used]) {
-        for Used { account, path, utc_day, calls, last } in used.iter().copied() {
-            self.scheduler.restore_count(account, path, utc_day, calls, last);
         }
     }
 

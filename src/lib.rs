@@ -8,6 +8,9 @@
 //! each room, which the scheduler ([`core::schedule`]) takes into its *lanes*, together with a
 //! ticket for each: the record is *settled* when the last ticket is punched.
 //!
+//! Where a route takes its rooms from a directory, [`directory`] keeps the table that the key is looked
+//! up in; a record whose key is not known may wait for it in the scheduler, before it has any message.
+//!
 //! Whenever quotas, gates, room paces and the order in a lane allow it, the scheduler gives out an
 //! effect to send. The driver has the account's provider ([`core::provider`]) make a *call* of it and
 //! [`http`] carry it out, once; the provider reads the answer, or the lack of one, as an *outcome*
@@ -25,7 +28,7 @@
 //!
 //! `core` is pure: it is handed time, randomness and the contents of files, and uses nothing of the
 //! crate but itself. `broker`, `http`, `clock`, `config` and `telemetry` know `core` alone, and not
-//! each other. `driver` knows `core`, `broker`, `http` and `clock`; `admin` knows `core` and the
+//! each other. `driver` knows `core`, `broker`, `http` and `clock`; `directory` and `replica` know `core` and `broker`; `admin` knows `core` and the
 //! driver's handle; `simulator` knows types of `core`. `app` wires all of them, `cli` is the commands,
 //! and nothing uses either. `tests/layout` holds the source to it.
 
@@ -42,6 +45,9 @@ pub mod http;
 pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod driver;
+
+#[cfg(feature = "daemon")]
+pub mod directory;
 
 #[cfg(feature = "daemon")]
 pub mod replica;

@@ -1,5 +1,6 @@
 //! What the scheduler keeps in memory and how often it asks for some, counted by an allocator: idle
-//! rooms are small, forgotten ones cost nothing, and a decision allocates nothing.
+//! rooms are small, forgotten ones cost nothing, and a decision allocates nothing. And what a directory
+//! keeps: a million keys fit in 200 MB, however they came in.
 //!
 //!     cargo test --no-default-features --profile simulation --test memory
 
@@ -16,12 +17,15 @@ use std::time::Duration;
 
 use roomcast::core::model::Class;
 use roomcast::core::provider::{Acceptance, Outcome, Trouble};
+use roomcast::core::route::directory::{self, Map};
 use world::World;
 
 /// The system's allocator, counted.
 struct Counting;
 
 thread_local! {
+    /// The most of `BYTES` since it was last set back.
+    static PEAK: Cell<usize> = const { Cell::new(0) };
     /// Bytes that this thread has allocated and not given back: what other tests and the harness do
     /// in theirs is no part of it.
     static BYTES: Cell<usize> = const { Cell::new(0) };
@@ -31,7 +35,12 @@ thread_local! {
 
 fn count(more: usize, less: usize, allocations: u64) {
     // Wrapping: a thread may give back what another has taken.
-    BYTES.set(BYTES.get().wrapping_add(more).wrapping_sub(less));
+    let bytes = BYTES.get().wrapping_add(more).wrapping_sub(less);
+    BYTES.set(bytes);
+    // A thread that gave back more than it took is below nothing, which is no peak.
+    if isize::try_from(bytes).is_ok_and(|_| bytes > PEAK.get()) {
+        PEAK.set(bytes);
+    }
     ALLOCATIONS.set(ALLOCATIONS.get() + allocations);
 }
 
@@ -160,4 +169,80 @@ fn a_decision_allocates_nothing_beyond_the_message_itself() {
 #[test]
 fn a_deadline_costs_a_fraction_of_an_allocation() {
     assert!(allocations(Some(HOUR)) < 100_000 / 4);
+}
+
+const KEYS: usize = 1_000_000;
+/// What a million keys may take.
+const DIRECTORY_MAX: usize = 200_000_000;
+
+/// Keys and rooms of the length that people use: 20 and 15 bytes.
+fn pair(number: usize) -> (String, String) {
+    (format!("match-{number:08}-final"), format!("29{:013}", number * 7))
+}
+
+fn pairs(map: &Map) -> usize {
+    (0..KEYS)
+        .filter(|&number| {
+            let (key, room) = pair(number);
+            map.get(&key).is_some_and(|mut rooms| rooms.next() == Some(&room) && rooms.next().is_none())
+        })
+        .count()
+}
+
+/// What stays beside what there was `before`, and the most that was taken meanwhile.
+fn measured<T>(what: &str, before: usize, make: impl FnOnce() -> T) -> T {
+    PEAK.set(BYTES.get());
+    let made = make();
+    let (kept, peak) = (BYTES.get() - before, PEAK.get() - before);
+    println!("{what}: {} MB kept, {} MB at most", kept / 1_000_000, peak / 1_000_000);
+    assert!(peak < DIRECTORY_MAX, "{what}: {peak} bytes");
+    made
+}
+
+#[test]
+fn a_million_keys_of_a_directory_fit_in_200_mb_while_a_file_is_read_and_read_again() {
+    let csv: String = (0..KEYS).map(pair).map(|(key, room)| format!("{key},{room}\n")).collect();
+    let json: Vec<String> = (0..KEYS).map(pair).map(|(key, room)| format!("{key:?}: [{room:?}]")).collect();
+    let json = format!("{{{}}}", json.join(",\n"));
+    println!("the files: {} MB of CSV, {} MB of JSON", csv.len() / 1_000_000, json.len() / 1_000_000);
+    let old = measured("from CSV", BYTES.get(), || directory::file("rooms.csv", csv.as_bytes()).unwrap());
+    assert_eq!((old.len(), pairs(&old)), (KEYS, KEYS));
+    let before = BYTES.get();
+    let new = measured("from JSON", before, || directory::file("rooms.json", json.as_bytes()).unwrap());
+    assert_eq!(new.len(), KEYS);
+    // Until the new one has taken its place there are both, and the file's text.
+    let both = old.weight() + (PEAK.get() - before) + json.len();
+    println!("while it is read again, with the file's text: {} MB", both / 1_000_000);
+    assert!(both < DIRECTORY_MAX, "{both} bytes");
+}
+
+#[test]
+fn a_million_keys_of_a_directory_fit_in_200_mb_when_they_come_and_change_row_by_row() {
+    let before = BYTES.get();
+    let mut map = measured("row by row", before, || {
+        let mut map = Map::default();
+        for (key, room) in (0..KEYS).map(pair) {
+            map.insert(&key, &[room]);
+        }
+        map
+    });
+    assert_eq!(pairs(&map), KEYS);
+    map = measured("each key with a longer room, and back again", before, move || {
+        for number in 0..KEYS {
+            // Too long for its old place.
+            map.insert(&pair(number).0, &[format!("{number:048}")]);
+        }
+        for number in 0..KEYS {
+            let (key, room) = pair(number);
+            map.insert(&key, &[room]);
+        }
+        map
+    });
+    assert_eq!(map.len(), KEYS);
+    let kept = map.weight();
+    for number in 0..KEYS {
+        assert!(map.remove(&pair(number).0));
+    }
+    println!("a million keys: {} MB; when all are taken away: {} KB", kept / 1_000_000, map.weight() / 1_000);
+    assert!(map.weight() < 4 << 20, "{} bytes without a key", map.weight());
 }

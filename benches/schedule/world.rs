@@ -145,6 +145,8 @@ impl World {
             failures: Vec::new(),
             dropped: None,
             when_errors: 0,
+            unknown: None,
+            waits: None,
         };
         (Arc::new(record), plan)
     }

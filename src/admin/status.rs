@@ -9,7 +9,7 @@ use crate::core::model::{AccountId, Path};
 use crate::core::schedule::status::{Bound, GateState, PathSnapshot, SourceSnapshot};
 use crate::core::time::Wall;
 use crate::core::watermark::METADATA_FULL;
-use crate::driver::{AccountStats, OUTCOMES, Paused, Report, SourceReport};
+use crate::driver::{AccountStats, DirectoryReport, OUTCOMES, Paused, Report, SourceReport};
 
 /// The report, for people and scripts.
 pub(super) fn json(report: &Report, names: &Names) -> Value {
@@ -34,8 +34,25 @@ pub(super) fn json(report: &Report, names: &Names) -> Value {
         "fullest_room": fullest_room(report, names),
         "sources": sources(report, names),
         "accounts": accounts(report, names),
+        "directories": report.directories.iter().map(directory).collect::<Vec<_>>(),
         "routes": routes(report, names),
         "messages": messages,
+    })
+}
+
+fn directory(directory: &DirectoryReport) -> Value {
+    json!({
+        "name": &*directory.name,
+        "kind": directory.kind,
+        "loaded": directory.is_loaded,
+        "keys": directory.keys,
+        "bytes": directory.bytes,
+        "age_seconds": directory.age.map(|age| age.as_secs_f64()),
+        "loads": { "worked": directory.loads[0], "failed": directory.loads[1] },
+        "rows": { "changed": directory.rows[0], "refused": directory.rows[1] },
+        "why": directory.trouble,
+        "unknown": directory.unknown,
+        "waiting": directory.waiting,
     })
 }
 
@@ -123,6 +140,7 @@ fn one_paused(paused: &Paused, report: &Report, names: &Names) -> Value {
         "commit_metadata_bytes": paused.commit_metadata,
         "oldest_seconds": holdup.oldest.as_secs_f64(),
         "waiting_for_letters": holdup.letters,
+        "waiting_for_keys": holdup.waiting_for_keys,
         "rooms_waiting": holdup.rooms_waiting,
         "rooms": rooms.collect::<Vec<_>>(),
     })

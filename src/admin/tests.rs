@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::clock::Clock;
-use crate::core::model::{AccountId, Class, DropReason, Epoch, PartitionId, Path, Priority, Room, Tries};
+use crate::core::model::{
+    AccountId, Class, DirectoryId, DropReason, Epoch, PartitionId, Path, Priority, Room, Tries,
+};
 use crate::core::provider::Acceptance;
 use crate::core::schedule::status::{
     Bound, Cause, Fate, GateCause, GateState, Holdup, PathSnapshot, Snapshot, SourceSnapshot, Waiting,
@@ -16,7 +18,9 @@ use crate::core::schedule::status::{
 use crate::core::schedule::{IntakeReason, Scheduler, Settings as Schedule};
 use crate::core::share::Standing;
 use crate::core::time::Wall;
-use crate::driver::{AccountStats, Detail, Driver, Parts, Paused, Report, SourceReport, SourceState};
+use crate::driver::{
+    AccountStats, Detail, DirectoryReport, Driver, Parts, Paused, Report, SourceReport, SourceState,
+};
 
 /// A loop without sources and accounts.
 fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
@@ -34,13 +38,14 @@ fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
     let (driver, handle) = Driver::new(Parts {
         clock,
         scheduler: Scheduler::new(settings, clock.now()),
-        planner: Box::new(|_| unreachable!("there is no source")),
+        planner: Box::new(|_, _| unreachable!("there is no source")),
         accounts: Vec::new(),
         sources: Vec::new(),
         inbox,
         names: names.clone(),
         drain_timeout: Duration::ZERO,
         leases: crate::driver::Leases::default(),
+        lookups: crate::driver::Lookups::default(),
     });
     (driver, View { handle, names }, sender)
 }
@@ -106,6 +111,23 @@ fn names() -> Names {
     }
 }
 
+/// A file that was broken when it was read last.
+fn directory() -> DirectoryReport {
+    DirectoryReport {
+        name: "rooms".into(),
+        kind: "file",
+        is_loaded: true,
+        keys: 12,
+        bytes: 512,
+        age: Some(Duration::from_millis(2_500)),
+        loads: [4, 1],
+        rows: [0, 0],
+        trouble: Some("line 3: found no key".to_owned()),
+        unknown: 7,
+        waiting: 3,
+    }
+}
+
 /// Two sources, one account: its room path is banned, its broadcasts have used up the day.
 fn report() -> Report {
     let closed = |cause| GateState::Closed {
@@ -138,6 +160,7 @@ fn report() -> Report {
             ]
             .into(),
             conflated: vec![9],
+            waiting_for_keys: [(DirectoryId(0), 3)].into(),
             sources: vec![
                 SourceSnapshot {
                     received: 40,
@@ -172,6 +195,7 @@ fn report() -> Report {
         accounts: vec![stats()],
         detail: Some(detail()),
         shares,
+        directories: vec![directory()],
     }
 }
 
@@ -216,6 +240,7 @@ fn paused() -> Paused {
         part_bytes: 128 << 20,
         oldest: Duration::from_secs(41),
         letters: 3,
+        waiting_for_keys: 2,
         rooms_waiting: 5,
         rooms: vec![room],
     };
@@ -263,6 +288,13 @@ fn metrics_tell_the_report() {
         "roomcast_quota_slots_used{account=\"acme\",path=\"room\"} 23",
         "roomcast_slots_waiting_for_answer{account=\"acme\",path=\"room\"} 3",
         "roomcast_waiting_messages{account=\"acme\",path=\"room\",cause=\"backoff\"} 3",
+        "roomcast_directory_loaded{directory=\"rooms\"} 1",
+        "roomcast_directory_keys{directory=\"rooms\"} 12",
+        "roomcast_directory_age_seconds{directory=\"rooms\"} 2",
+        "roomcast_directory_loads_total{directory=\"rooms\",result=\"failed\"} 1",
+        "roomcast_directory_rows_total{directory=\"rooms\",result=\"refused\"} 0",
+        "roomcast_directory_unknown_total{directory=\"rooms\"} 7",
+        "roomcast_directory_waiting_records{directory=\"rooms\"} 3",
         "roomcast_calls_away 3",
         "roomcast_rooms 7",
         "roomcast_letters_waiting 2",
@@ -321,6 +353,12 @@ fn status_tells_the_report_as_json() {
         (&json["fullest_room"]["room"], &json["fullest_room"]["messages"]),
         (&"36".into(), &1_001.into())
     );
+    let directory = &json["directories"][0];
+    assert_eq!(
+        (&directory["name"], &directory["keys"], &directory["loads"]["failed"], &directory["waiting"]),
+        (&"rooms".into(), &12.into(), &1.into(), &3.into())
+    );
+    assert_eq!((&directory["why"], &paused["waiting_for_keys"]), (&"line 3: found no key".into(), &2.into()));
     assert_eq!(json["routes"], serde_json::json!([{ "name": "scores", "conflated": 9 }]));
     assert_eq!(
         (&json["sources"][1]["state"], &json["sources"][1]["why"]),

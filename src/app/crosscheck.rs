@@ -3,6 +3,8 @@
 //! It reads the settings as they were written, by the keys that several brokers have in common, and
 //! knows no broker by name. It asks no section for a key, so that it makes none known.
 
+mod directories;
+
 use std::collections::BTreeSet;
 
 use crate::core::section::{Node, Place, Problem, Section, Severity, Table, Value};
@@ -73,7 +75,7 @@ pub fn check(root: &Section<'_>) {
     }
     let accounts = written(root, "accounts");
     unused(root, "account", &accounts);
-    // A source may be there for the bucket on its server alone.
+    // A source may be there for a bucket or topic on its servers alone.
     let keeps_shares = |source: &Written<'_>| {
         let names = |account: &Written<'_>| match account.table.get("quota").map(|node| &node.value) {
             Some(Value::Table(quota)) => text(quota.get("share_source")) == Some(source.name),
@@ -81,7 +83,9 @@ pub fn check(root: &Section<'_>) {
         };
         accounts.iter().any(names)
     };
-    sources.retain(|source| !keeps_shares(source));
+    let directories = written(root, "directories");
+    directories::check(root, &directories, &sources, &accounts);
+    sources.retain(|source| !keeps_shares(source) && !directories::is_on(&directories, source));
     unused(root, "source", &sources);
 }
 

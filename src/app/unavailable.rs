@@ -1,8 +1,7 @@
 //! What the design names but this version does not have: refused with a plain word, never ignored.
 //!
 //! A setting that is accepted and does nothing is worse than one that is missing. When a feature
-//! arrives, its line here goes. What belongs to one module alone (a source's `spread`, the
-//! directory of a route's `rooms`) is refused there.
+//! arrives, its line here goes. What belongs to one module alone is refused there.
 
 use crate::core::section::{Node, Problem, Report, Severity, Table, UNKNOWN};
 
@@ -10,13 +9,10 @@ use crate::core::section::{Node, Problem, Report, Severity, Table, UNKNOWN};
 const NOT_YET: &str = "a setting that this version does not have yet";
 
 /// Sections at the top.
-const SECTIONS: &[(&str, &str)] = &[
-    (
-        "letters",
-        "no [letters] section: letters are written to `dead_letter`, replay and the flood guard come later",
-    ),
-    ("directories", "no [directories] section: take the rooms from the event, rooms = '$key'"),
-];
+const SECTIONS: &[(&str, &str)] = &[(
+    "letters",
+    "no [letters] section: letters are written to `dead_letter`, replay and the flood guard come later",
+)];
 
 /// Tells of everything that is written but not available. It looks at the table itself: a section
 /// would count the keys as known and offer them to people.

@@ -55,9 +55,29 @@ pub trait Broker: Send + Sync {
     /// was found, or what is wrong.
     fn probe(&self) -> Boxed<'_, Result<Vec<String>, String>>;
 
+    /// Reads a table that others write (a compacted topic, a KV bucket), as this source's user, and
+    /// follows it until nobody listens. Called within a tokio runtime; never fails: what is wrong is
+    /// told and waited for. A broker without such tables drops `told`.
+    fn follow(&self, table: &str, told: mpsc::Sender<Followed>) {
+        let _ = (table, told);
+    }
+
     /// Begins to read. Called within a tokio runtime; never fails: what is wrong with the broker
     /// is told as [`Status`] and waited for.
     fn start(self: Box<Self>, limits: SourceLimits, inbox: Inbox) -> Started;
+}
+
+/// What is told of a table that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// It is read from its beginning: once `Current` comes, what was told before this is void.
+    Begun,
+    /// Rows in their order: key and value; `None`: the row is taken away.
+    Rows(Vec<(Bytes, Option<Bytes>)>),
+    /// What there was when reading began has been told; what follows are changes.
+    Current,
+    /// It cannot be read now, and why; tries go on.
+    Waiting(String),
 }
 
 /// The part of `[limits]` that concerns one source.

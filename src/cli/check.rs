@@ -13,8 +13,10 @@ use crate::config::{Loaded, Texts, render};
 use crate::core::letter::Names;
 use crate::core::model::Path;
 use crate::core::provider::Provider;
+use crate::core::route::directory::Unknown;
 use crate::core::section::{Node, Place, Problem, Severity, Value};
 use crate::core::share::settings::Sharing;
+use crate::directory::{Directory, Kept};
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -103,6 +105,8 @@ pub struct Summary<'a> {
     pub accounts: &'a [Account],
     /// Its sources.
     pub sources: &'a [SourceConfig],
+    /// Its directories.
+    pub directories: &'a [Directory],
     /// Its routes.
     pub routes: Vec<Route>,
     /// What looks wrong.
@@ -115,7 +119,14 @@ impl<'a> Summary<'a> {
     /// Of an app and the config it was built from.
     pub fn of(app: &'a App, loaded: &'a Loaded) -> Self {
         let routes = routes(&app.names, loaded);
-        Self { accounts: &app.accounts, sources: &app.sources, routes, warnings: &app.warnings, loaded }
+        Self {
+            accounts: &app.accounts,
+            sources: &app.sources,
+            directories: &app.directories,
+            routes,
+            warnings: &app.warnings,
+            loaded,
+        }
     }
 }
 
@@ -166,12 +177,39 @@ pub fn text(summary: &Summary<'_>) -> String {
         })
         .collect();
     format!(
-        "The config is right: {}.\n\nAccounts\n{}\nSources\n{}\nRoutes, the first match wins\n{}",
+        "The config is right: {}.\n\nAccounts\n{}\nSources\n{}\n{}Routes, the first match wins\n{}",
         count(summary.warnings.len()),
         output::columns(&accounts),
         output::columns(&sources),
+        directories(summary),
         output::columns(&routes),
     )
+}
+
+/// The directories, if there are any.
+fn directories(summary: &Summary<'_>) -> String {
+    if summary.directories.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<Vec<String>> = summary
+        .directories
+        .iter()
+        .map(|directory| {
+            let unknown = match directory.view.unknown {
+                Unknown::DeadLetter => "an unknown key is a dead letter".to_owned(),
+                Unknown::Drop => "an unknown key is dropped".to_owned(),
+                Unknown::Wait(at_most) => format!("an unknown key is waited for, {at_most:?} at most"),
+            };
+            let from = match &directory.kept {
+                Kept::File(path) => path.display().to_string(),
+                Kept::Topic { source, topic: table } | Kept::Bucket { source, bucket: table } => {
+                    format!("{table} of {}", summary.sources[usize::from(source.0)].name)
+                }
+            };
+            vec![directory.view.name.to_string(), directory.kind().to_owned(), from, unknown]
+        })
+        .collect();
+    format!("Directories\n{}\n", output::columns(&rows))
 }
 
 /// How replicas share them.
@@ -279,6 +317,10 @@ pub fn json(summary: &Summary<'_>, denied: bool, trials: Option<&[live::Trial]>)
             "held_bytes": source.limits.held_bytes,
         })
     });
+    let directories = summary
+        .directories
+        .iter()
+        .map(|directory| json!({ "name": *directory.view.name, "kind": directory.kind() }));
     let routes = summary.routes.iter().map(|route| {
         json!({
             "name": route.name,
@@ -294,6 +336,7 @@ pub fn json(summary: &Summary<'_>, denied: bool, trials: Option<&[live::Trial]>)
         "problems": problems_json(summary.warnings, &summary.loaded.texts),
         "accounts": accounts.collect::<Vec<_>>(),
         "sources": sources.collect::<Vec<_>>(),
+        "directories": directories.collect::<Vec<_>>(),
         "routes": routes.collect::<Vec<_>>(),
     });
     if let Some(trials) = trials {

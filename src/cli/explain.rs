@@ -15,6 +15,7 @@ use crate::config::Loaded;
 use crate::core::letter::Names;
 use crate::core::model::{DropReason, Plan, Record};
 use crate::core::provider::Stamp;
+use crate::core::route::directory::Directories;
 use crate::core::route::{Explanation, Tried};
 use crate::core::schedule::{OnExpiry, RoutePolicy};
 use crate::core::time::Wall;
@@ -75,6 +76,37 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What becomes of a record, and why. Directories are looked up as far as they are files that can be read.
+pub fn found(app: &App, record: &Record) -> Explanation {
+    let (directories, closed) = directories(app);
+    let mut found = app.rules.explain_with(record, &directories);
+    if let Some(wait) = found.plan.waits.as_deref().filter(|wait| wait.at_most.is_none()) {
+        let name = &app.directories[usize::from(wait.directory.0)].view.name;
+        let why = closed.into_iter().find(|why| why.starts_with(&format!("Directory {name:?} ")));
+        found.directory = why.or(found.directory);
+    }
+    found
+}
+
+/// The directories as far as they are files that can be read, and of the others why they are not looked
+/// up: nobody is spoken to.
+fn directories(app: &App) -> (Directories, Vec<String>) {
+    let mut directories = Directories::new(app.directories.len());
+    let mut closed = Vec::new();
+    for directory in &app.directories {
+        let why = match directory.open() {
+            Some(Ok(opened)) => {
+                directories.load(directory.view.id, opened.map);
+                continue;
+            }
+            Some(Err(why)) => format!("its file cannot be used: {why}"),
+            None => "it is a topic or bucket, which `run` alone reads".to_owned(),
+        };
+        closed.push(format!("Directory {:?} was not asked: {why}", directory.view.name));
+    }
+    (directories, closed)
+}
+
 /// What would become of the event, in the format asked for.
 ///
 /// # Errors
@@ -87,7 +119,7 @@ pub fn explain(
     stamp: &Stamp,
 ) -> Result<String, Error> {
     let record = record(&app.names, loaded, args, event, stamp)?;
-    let found = app.rules.explain(&record);
+    let found = found(app, &record);
     let told = Told {
         source: &app.names.sources[usize::from(record.id.source.0)],
         topic: &record.origin.topic,
@@ -184,6 +216,8 @@ impl Told<'_> {
             "filter_steps": self.found.steps,
             "conflate": self.found.conflate,
             "expires": plan.messages.iter().find_map(|message| message.expires).map(Wall::rfc3339),
+            "directory": self.found.directory,
+            "waits_seconds": plan.waits.as_deref().and_then(|wait| wait.at_most).map(|at_most| at_most.as_secs_f64()),
             "dropped": plan.dropped.map(DropReason::word),
             "letters": plan.failures.iter().map(letter).collect::<Vec<_>>(),
             "requests": self.requests.iter().map(requests::Request::json).collect::<Vec<_>>(),
@@ -200,7 +234,7 @@ fn letter(failure: &crate::core::model::Failure) -> Json {
 /// message while it waits.
 pub fn remarks(found: &Explanation, policies: &[RoutePolicy], now: Wall) -> Vec<String> {
     let plan = &found.plan;
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = found.directory.iter().cloned().collect();
     for failure in &plan.failures {
         let rooms: Vec<String> = failure.rooms.iter().map(ToString::to_string).collect();
         let of = if rooms.is_empty() { String::new() } else { format!(" (rooms {})", rooms.join(", ")) };
@@ -208,6 +242,13 @@ pub fn remarks(found: &Explanation, policies: &[RoutePolicy], now: Wall) -> Vec<
     }
     if let Some(reason) = plan.dropped {
         lines.push(format!("Dropped: {}", reason.word()));
+    }
+    match plan.waits.as_deref().map(|wait| wait.at_most) {
+        None => {}
+        Some(Some(at_most)) => lines.push(format!(
+            "It waits until the key is known, {at_most:?} at most, then a letter of class no_route"
+        )),
+        Some(None) => lines.push("What it becomes is known to `roomcast run` alone".to_owned()),
     }
     lines.extend(expiry(plan, policies, now));
     if let Some(value) = &found.conflate {

@@ -7,15 +7,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use serde_json::{Map, Value as Json, json};
 
 use super::{output, requests};
 use crate::app::App;
 use crate::broker::Boxed;
-use crate::core::model::{BaseId, Path, Priority, Room};
+use crate::core::model::{BaseId, Path, Priority, Room, SourceId};
 use crate::core::provider::{
     Answer, Call, Draft, Fault, Item, Kind, LoginFault, Outcome, Provider, Session, Trouble,
 };
+use crate::directory;
 
 /// Makes one call at an account's base URLs.
 pub trait Caller: Send + Sync {
@@ -46,7 +48,7 @@ pub struct Trial {
     pub result: Result<Vec<String>, String>,
 }
 
-/// Tries all accounts and all sources, at the same time.
+/// Tries all accounts, sources and directories, at the same time.
 pub async fn try_all(app: &App) -> Vec<Trial> {
     let accounts = app.accounts.iter().map(async |account| {
         let result = match open(&*account.provider) {
@@ -59,10 +61,21 @@ pub async fn try_all(app: &App) -> Vec<Trial> {
         let result = source.broker.probe().await;
         Trial { what: format!("source {}", source.name), result }
     });
-    let (mut trials, mut rest) =
-        tokio::join!(futures_util::future::join_all(accounts), futures_util::future::join_all(sources));
-    trials.append(&mut rest);
-    trials
+    let directories = app.directories.iter().map(async |directory| {
+        let keys = |keys: usize| vec![format!("{keys} key(s)")];
+        let result = match directory.table() {
+            None => directory.open().expect("what is no table is a file").map(|opened| opened.map.len()),
+            Some((SourceId(source), table)) => {
+                let (tell, followed) = tokio::sync::mpsc::channel(1);
+                app.sources[usize::from(source)].broker.follow(table, tell);
+                directory::count(followed).await
+            }
+        };
+        Trial { what: format!("directory {}", directory.view.name), result: result.map(keys) }
+    });
+    let (accounts, sources, directories) =
+        tokio::join!(join_all(accounts), join_all(sources), join_all(directories));
+    [accounts, sources, directories].into_iter().flatten().collect()
 }
 
 /// Whether the account's credentials are good: one line of what was found, or what is wrong.

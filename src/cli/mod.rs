@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 use crate::app::{self, App};
 use crate::config::{self, Broken, Loaded, Texts, render};
 use crate::core::section::{OpenSecret, Problem};
+use crate::directory::Opened;
 use crate::telemetry;
 
 /// Brings events from Kafka and NATS JetStream into the chatrooms of Easemob and NetEase Yunxin.
@@ -177,6 +178,14 @@ pub fn all_problems(broken: &Broken) -> Vec<Problem> {
 /// [`Error::Config`] with all problems.
 pub fn build(loaded: &Loaded, open_secret: OpenSecret<'_>) -> Result<App, Error> {
     app::build(loaded, open_secret).map_err(|problems| refused(&problems, &loaded.texts))
+}
+
+/// Reads the files of directories.
+///
+/// # Errors
+/// [`Error::Config`] with every file that cannot be read or is broken.
+pub fn open_directories(app: &App, loaded: &Loaded) -> Result<Vec<Option<Opened>>, Error> {
+    app.open_directories().map_err(|problems| refused(&problems, &loaded.texts))
 }
 
 fn refused(problems: &[Problem], texts: &Texts) -> Error {

@@ -17,14 +17,16 @@ use uuid::Uuid;
 
 use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
-use crate::app::{self, Account, App, Shares};
-use crate::broker::Started;
+use crate::app::{self, Account, App, Shares, SourceConfig};
+use crate::broker::{Followed, Started};
 use crate::clock::Clock;
 use crate::core::model::{AccountId, SourceId};
+use crate::core::route::directory::Directories;
 use crate::core::schedule::Scheduler;
 use crate::core::share::lease::Book;
 use crate::core::share::settings::Sharing;
-use crate::driver::{AccountParts, Driver, Ended, Handle, Leases, Parts};
+use crate::directory::{self, Directory, Opened};
+use crate::driver::{AccountParts, Driver, Ended, Handle, Leases, Lookups, Parts};
 use crate::{config, http, replica, telemetry};
 
 /// Arrivals that wait for the loop: one batch of a source. More would only hide records from the
@@ -44,22 +46,23 @@ pub fn main(cli: &Cli) -> Result<ExitCode, Error> {
     telemetry::log_panics();
     let loaded = super::load(cli)?;
     let app = super::build(&loaded, &app::open_secret)?;
+    let opened = super::open_directories(&app, &loaded)?;
     output::complain(&config::render::problems(&app.warnings, &loaded.texts, super::look()));
     let runtime = super::runtime()?;
-    let code = runtime.block_on(run(app));
+    let code = runtime.block_on(run(app, opened));
     // A name that is being looked up would keep the process for as long as the resolver likes.
     runtime.shutdown_timeout(LINGER);
     Ok(code?)
 }
 
-/// Runs until a signal has drained it (exit code 0), or the drain ran out of time or nothing is
+/// Runs, with the files of its directories as they were `opened`, until a signal has drained it (exit code 0), or the drain ran out of time or nothing is
 /// left to run (1).
 ///
 /// # Errors
 /// What cannot be started: an account's address, the admin port, the file of its token.
-pub async fn run(app: App) -> anyhow::Result<ExitCode> {
+pub async fn run(app: App, opened: Vec<Option<Opened>>) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
-    let daemon = assemble(app).await?;
+    let daemon = assemble(app, opened).await?;
     let signals = tokio::spawn(signals.obey(daemon.handle.clone(), daemon.token_file()));
     let ended = tokio::spawn(daemon.driver.run()).await.context("the loop failed; the log says how")?;
     // Shares are given back when the last call has landed.
@@ -102,7 +105,7 @@ impl Daemon {
 ///
 /// # Errors
 /// As [`run`].
-pub(super) async fn assemble(app: App) -> anyhow::Result<Daemon> {
+pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::Result<Daemon> {
     let accounts = app
         .accounts
         .iter()
@@ -125,6 +128,7 @@ pub(super) async fn assemble(app: App) -> anyhow::Result<Daemon> {
     let (seed, _) = Uuid::new_v4().as_u64_pair();
     let scheduler = Scheduler::new(app.settings(seed), clock.now());
     let names = Arc::new(app.names);
+    let lookups = keep_directories(&app.directories, opened, &app.sources);
     let (sender, inbox) = mpsc::channel(INBOX);
     let mut sources = Vec::new();
     for source in app.sources {
@@ -138,13 +142,14 @@ pub(super) async fn assemble(app: App) -> anyhow::Result<Daemon> {
     let (driver, handle) = Driver::new(Parts {
         clock,
         scheduler,
-        planner: Box::new(move |record| rules.plan(record)),
+        planner: Box::new(move |record, directories| rules.plan_with(record, directories)),
         accounts,
         sources,
         inbox,
         names: names.clone(),
         drain_timeout: app.limits.drain_timeout,
         leases,
+        lookups,
     });
     let serving = port.serve(admin::View { handle: handle.clone(), names });
     let token_file = made.as_ref().map(|made| made.path().to_owned());
@@ -160,6 +165,30 @@ fn account_parts(account: &Account, counted_by: Option<SourceId>) -> anyhow::Res
         .with_context(|| format!("account {:?}", account.name))?;
     let Shares { sharing, quotas } = account.shares.clone();
     Ok(AccountParts { provider, client: Arc::new(client), counted_by, sharing, quotas })
+}
+
+/// Begins to keep the directories; their files are loaded already.
+fn keep_directories(
+    directories: &[Directory],
+    mut opened: Vec<Option<Opened>>,
+    sources: &[SourceConfig],
+) -> Lookups {
+    if directories.is_empty() {
+        return Lookups::default();
+    }
+    let names = directories.iter().map(|directory| (directory.view.name.clone(), directory.kind())).collect();
+    let mut held = Directories::new(directories.len());
+    for (directory, opened) in directories.iter().zip(&mut opened) {
+        if let Some(opened) = opened {
+            info!(directory = %directory.view.name, keys = opened.map.len(), "directory loaded");
+            held.load(directory.view.id, std::mem::take(&mut opened.map));
+        }
+    }
+    let follow = |SourceId(source): SourceId, table: &str, told: mpsc::Sender<Followed>| {
+        sources[usize::from(source)].broker.follow(table, told);
+    };
+    let (_, updates) = directory::keep(directories, opened, follow);
+    Lookups { names, held, updates: Some(updates) }
 }
 
 /// Begins to keep the leases of those accounts that share their quotas by a bucket.

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -20,6 +21,10 @@ pub struct SourceId(pub u16);
 /// An account by its place in the config's list of accounts (sorted by name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(pub u16);
+
+/// A directory by its place in the config's list of directories (sorted by name).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirectoryId(pub u16);
 
 /// A route by its place in the config; the routes' order is their precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -280,14 +285,23 @@ pub enum DropReason {
     Rule,
     /// A record without a value.
     Tombstone,
+    /// A directory does not hold the record's key, and says `unknown = "drop"`.
+    UnknownKey,
     /// No route took the event and the source says `unmatched = "drop"`.
     Unmatched,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 6] =
-        [Self::Expired, Self::NoRoom, Self::Overflow, Self::Rule, Self::Tombstone, Self::Unmatched];
+    pub const ALL: [Self; 7] = [
+        Self::Expired,
+        Self::NoRoom,
+        Self::Overflow,
+        Self::Rule,
+        Self::Tombstone,
+        Self::UnknownKey,
+        Self::Unmatched,
+    ];
 
     /// The word for metrics and logs.
     pub fn word(self) -> &'static str {
@@ -297,6 +311,7 @@ impl DropReason {
             Self::Overflow => "overflow",
             Self::Rule => "rule",
             Self::Tombstone => "tombstone",
+            Self::UnknownKey => "unknown_key",
             Self::Unmatched => "unmatched",
         }
     }
@@ -390,6 +405,23 @@ pub struct Plan {
     pub dropped: Option<DropReason>,
     /// How many routes' `when` failed on the event and counted as false.
     pub when_errors: u32,
+    /// The directory that was asked for the rooms and does not hold the key.
+    pub unknown: Option<DirectoryId>,
+    /// That the record is to wait for its key; then there is nothing else in the plan.
+    pub waits: Option<Box<Wait>>,
+}
+
+/// For what a record waits that has no rooms yet, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The directory that says `unknown = "wait"`.
+    pub directory: DirectoryId,
+    /// The key that it does not hold.
+    pub key: Arc<str>,
+    /// Since the record's arrival; then it becomes a letter. `None`: until the directory is loaded.
+    pub at_most: Option<Duration>,
+    /// What that letter says.
+    pub error: String,
 }
 
 /// What is known about the tries of the messages in a letter.

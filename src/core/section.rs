@@ -337,13 +337,8 @@ impl<'a> Section<'a> {
     pub fn finish(self) {
         let asked = self.asked.borrow();
         for (key, node) in self.table.iter().filter(|(key, _)| !asked.contains(*key)) {
-            let near = asked
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, key), known))
-                .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
-                .min();
-            let wanted = match near {
-                Some((_, known)) => format!("did you mean {known:?}?"),
+            let wanted = match nearest(key, asked.iter().map(String::as_str)) {
+                Some(known) => format!("did you mean {known:?}?"),
                 None => {
                     let known: Vec<&str> = asked.iter().map(String::as_str).collect();
                     format!("one of the known keys: {}", known.join(", "))
@@ -356,6 +351,15 @@ impl<'a> Section<'a> {
     fn is_variable(&self, node: &Node) -> bool {
         matches!(node.place, Place::Variable(_))
     }
+}
+
+/// The name that is most like `found`, if one is like it at all.
+pub fn nearest<'n>(found: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    names
+        .map(|name| (strsim::damerau_levenshtein(name, found), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// Whether a key holds a secret itself (its `…_file` twin does not): messages and pictures of the

@@ -217,3 +217,12 @@ async fn patiently<T, F: Future<Output = Result<T, String>>>(what: &str, attempt
         .await;
     result.unwrap_or_else(|error| unreachable!("a backoff without an end ended: {error}"))
 }
+
+impl super::Driver {
+    /// Tells the scheduler what was used of quotas by the day. Nothing is sent on such a path before.
+    pub(super) fn restore(&mut self, used: &[Used]) {
+        for Used { account, path, utc_day, calls, last } in used.iter().copied() {
+            self.scheduler.restore_count(account, path, utc_day, calls, last);
+        }
+    }
+}

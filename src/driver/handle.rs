@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::directories::DirectoryReport;
 use super::stats::AccountStats;
 use crate::clock::Clock;
 use crate::core::model::{AccountId, Path, Room};
@@ -31,7 +32,7 @@ impl Pulse {
         self.last.store(now.0, Ordering::Relaxed);
     }
 
-    /// Every source has joined once.
+    /// Every source has joined once, and every directory is loaded.
     pub(super) fn set_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
@@ -92,7 +93,7 @@ impl Handle {
             && !self.pulse.source_dead.load(Ordering::Relaxed)
     }
 
-    /// Whether every source has joined its broker once. Never false again: a broker or provider that
+    /// Whether every source has joined its broker once and every directory was loaded. Never false again: a broker or provider that
     /// goes away is no reason to take the pod, and the backend beside it, out of service.
     pub fn is_ready(&self) -> bool {
         self.pulse.ready.load(Ordering::Relaxed)
@@ -116,6 +117,8 @@ pub struct Report {
     pub accounts: Vec<AccountStats>,
     /// By `AccountId`: how the account's quotas are shared.
     pub shares: Vec<Standing>,
+    /// By `DirectoryId`.
+    pub directories: Vec<DirectoryReport>,
     /// Who holds what back, where that was asked for.
     pub detail: Option<Detail>,
 }

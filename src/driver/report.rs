@@ -67,11 +67,16 @@ impl Driver {
     /// Everything at one moment; with `detail`, also who holds what back, which costs a walk over
     /// what is held.
     pub(super) fn report(&self, now: Now, detail: bool) -> Report {
+        let mut snapshot = self.scheduler.snapshot(now);
+        if !self.shelf.is_complete() {
+            snapshot.sources.iter_mut().for_each(|source| source.intake_open = false);
+        }
         Report {
             at: now.wall,
             uptime: now.mono.since(Mono(0)),
             draining: self.phase != super::Phase::Running,
-            snapshot: self.scheduler.snapshot(now),
+            directories: self.shelf.reports(&snapshot, now.mono),
+            snapshot,
             sources: self
                 .sources
                 .iter()
@@ -171,6 +176,7 @@ fn tell(source: &str, accounts: &[Arc<str>], paused: &[Paused]) {
         cause = room.map(|room| room.cause.word()),
         oldest = ?first.holdup.oldest,
         letters = first.holdup.letters,
+        waiting_for_keys = first.holdup.waiting_for_keys,
         "intake pauses: what is held waits, the rest stays in the broker"
     );
 }

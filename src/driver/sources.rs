@@ -1,7 +1,5 @@
 //! What sources tell the loop: records, assignments, how they are, and that they have ended.
 
-use std::sync::Arc;
-
 use tracing::{debug, error, info, warn};
 
 use super::report::Filled;
@@ -18,8 +16,7 @@ impl Driver {
             Arrival::Record(_) if self.phase != Phase::Running => {}
             Arrival::Record(mut record) => {
                 record.maybe_tried |= now.mono < self.doubtful_until;
-                let plan = (self.planner)(&record);
-                self.scheduler.handle_record(Arc::new(record), plan, now);
+                self.handle_record(record, now);
             }
             Arrival::Assigned { source, partitions, order } => {
                 let epochs: Vec<_> = partitions.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
@@ -90,7 +87,12 @@ impl Driver {
             Status::Waiting(why) => SourceState::Waiting(why),
         };
         of.report.joined |= of.report.state == SourceState::Ready;
-        if self.sources.iter().all(|source| source.report.joined) {
+        self.look_ready();
+    }
+
+    /// Ready is who has joined all brokers once and knows every directory.
+    pub(super) fn look_ready(&self) {
+        if self.sources.iter().all(|source| source.report.joined) && self.shelf.is_complete() {
             self.pulse.set_ready();
         }
     }

@@ -1,5 +1,6 @@
 //! The loop with a source that is two channels and a server that speaks raw HTTP.
 
+mod directories;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

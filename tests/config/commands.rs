@@ -104,6 +104,8 @@ fn plan(messages: Vec<Message>) -> Plan {
         failures: Vec::new(),
         dropped: None,
         when_errors: 0,
+        unknown: None,
+        waits: None,
     }
 }
 
@@ -114,6 +116,7 @@ fn explained(plan: Plan, format: Format) -> String {
         event: None,
         is_cloud_event: false,
         key: Ok(Some("42".to_owned())),
+        directory: None,
         conflate: None,
         tried: vec![
             tried("noise", false, "another source"),
@@ -233,6 +236,7 @@ fn check_says_what_a_config_amounts_to_and_no_secret() {
     let limits = SourceLimits { held_records: 50_000, held_bytes: 256 << 20 };
     let summary = Summary {
         accounts: &[account("easemob")],
+        directories: &[],
         sources: &[SourceConfig { name: "live".into(), broker, limits }],
         routes: check::routes(&names(), &loaded),
         warnings: &[],

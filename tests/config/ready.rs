@@ -70,6 +70,9 @@ fn explain_shows_the_request_of_an_event_and_no_secret() {
     let text = text
         .replace("client_secret_file = \"/run/secrets/easemob\"", "client_secret = \"hunter2\"")
         .replace("app_secret_file = \"/run/secrets/yunxin\"", "app_secret = \"hunter2\"");
+    let rooms = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(rooms.path(), "42,1001,1002\n").unwrap();
+    let text = text.replace("rooms.csv", &rooms.path().display().to_string());
     assert_eq!(text.matches("hunter2").count(), 2);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
@@ -88,8 +91,10 @@ fn explain_shows_the_request_of_an_event_and_no_secret() {
             "/chatroom/sendMsg.action",
         ),
         ("match", r#"{"type":"kick.off"}"#, "match", "/chatroom/sendMsg.action"),
+        ("match", r#"{"type":"news","data":{"text":"hi"}}"#, "news", "/chatroom/sendMsg.action"),
     ];
     for (source, event, route, path) in events {
+        let room = if route == "news" { "1001" } else { "42" };
         for format in [explain::Format::Text, explain::Format::Curl, explain::Format::Json] {
             let args = explain::Args {
                 source: Some(source.to_owned()),
@@ -103,8 +108,58 @@ fn explain_shows_the_request_of_an_event_and_no_secret() {
             if format == explain::Format::Json {
                 let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
                 assert_eq!(json["route"], route, "{shown}");
-                assert_eq!(json["requests"][0]["rooms"], serde_json::json!(["42"]), "{shown}");
+                assert_eq!(json["requests"][0]["rooms"], serde_json::json!([room]), "{shown}");
             }
         }
+    }
+}
+
+#[test]
+fn explain_says_of_a_directory_what_it_holds_or_why_it_was_not_asked() {
+    let shown = |kept: &str, key: &str| {
+        let text = std::fs::read_to_string("config/roomcast.toml").unwrap();
+        let text =
+            text.replace("kind = \"file\" ", &format!("{kept}\n# ")).replace("path = \"rooms.csv\"", "");
+        let text = if kept.contains("unknown_wait") {
+            text.replace("unknown = \"dead_letter\" ", "unknown = \"wait\" ")
+        } else {
+            text
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let (loaded, app) = accepted(file.path());
+        let args = explain::Args {
+            source: Some("match".to_owned()),
+            key: Some(key.to_owned()),
+            ..explain::Args::default()
+        };
+        let event = br#"{"type":"news","data":{"text":"hi"}}"#.to_vec();
+        explain::explain(&app, &loaded, &args, event, &requests::stamp_now()).unwrap()
+    };
+    let rooms = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(rooms.path(), "42,1001,1002\n").unwrap();
+    let there = format!("kind = \"file\"\npath = {:?}", rooms.path().display().to_string());
+    let known = shown(&there, "42");
+    assert!(known.contains("Directory \"rooms\": \"42\" has \"1001\", \"1002\"\n2 messages:"), "{known}");
+    let unknown = shown(&there, "43");
+    assert!(
+        unknown.contains("Directory \"rooms\" does not hold \"43\"\nA letter of class no_route"),
+        "{unknown}"
+    );
+    let waits = shown(&format!("{there}\nunknown_wait = \"3s\""), "43").replace('\n', " ");
+    assert!(waits.contains("It waits until the key is known, 3s at most"), "{waits}");
+    for (kept, why) in [
+        ("kind = \"file\"\npath = \"not-there.csv\"", "was not asked: its file cannot be used: No such file"),
+        (
+            "kind = \"kafka\"\nsource = \"live\"\ntopic = \"live.rooms\"",
+            "was not asked: it is a topic or bucket",
+        ),
+        (
+            "kind = \"nats_kv\"\nsource = \"match\"\nbucket = \"rooms\"",
+            "was not asked: it is a topic or bucket",
+        ),
+    ] {
+        let shown = shown(kept, "42");
+        assert!(shown.contains(why) && shown.contains("known to `roomcast run` alone"), "{shown}");
     }
 }

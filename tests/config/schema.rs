@@ -29,7 +29,7 @@ fn tables() -> BTreeMap<String, Keys> {
     let loaded = config::load(&[PathBuf::from(PROBE)], std::iter::empty()).expect("the probe is TOML");
     let mut tables: BTreeMap<String, Keys> = BTreeMap::new();
     for Asked { section, key, want, default } in app::asked(&loaded) {
-        if matches!(section.as_str(), "accounts" | "sources") {
+        if matches!(section.as_str(), "accounts" | "sources" | "directories") {
             continue;
         }
         let keys = tables.entry(table_of(&section, &probe)).or_default();
@@ -54,7 +54,7 @@ fn toml_json(text: &str) -> Result<Json, toml::de::Error> {
 fn table_of(section: &str, probe: &Json) -> String {
     let steps: Vec<&str> = section.split('.').collect();
     match steps.as_slice() {
-        [all @ ("accounts" | "sources"), name, below @ ..] => {
+        [all @ ("accounts" | "sources" | "directories"), name, below @ ..] => {
             let kind = name.split('-').next().unwrap();
             let below: String = below.iter().map(|step| format!(".{step}")).collect();
             format!("{all}.*{below}:{kind}")
@@ -65,7 +65,7 @@ fn table_of(section: &str, probe: &Json) -> String {
                 let index: usize = route["routes[".len()..route.len() - 1].parse().unwrap();
                 format!("message:{}", probe["routes"][index]["message"]["kind"].as_str().unwrap())
             }
-            ["retry"] => "routes[].retry".to_owned(),
+            [below @ ("retry" | "rooms")] => format!("routes[].{below}"),
             other => panic!("a table that this test does not know: routes[] {other:?}"),
         },
         _ => section.to_owned(),
@@ -111,7 +111,8 @@ fn property(tables: &BTreeMap<String, Keys>, words: &Json, of: &str, key: &str, 
     match (base, key) {
         ("", "accounts") => named(tables, words, "accounts.*"),
         ("", "sources") => named(tables, words, "sources.*"),
-        ("accounts.*", "provider") | ("sources.*" | "message", "kind") => {
+        ("", "directories") => named(tables, words, "directories.*"),
+        ("accounts.*", "provider") | ("sources.*" | "directories.*" | "message", "kind") => {
             json!({ "type": "string", "enum": [variant] })
         }
         ("accounts.*", "ext_id_key") => json!({ "type": ["string", "boolean"] }),
@@ -122,7 +123,10 @@ fn property(tables: &BTreeMap<String, Keys>, words: &Json, of: &str, key: &str, 
             let parts = table(tables, words, &format!("sources.*.spread:{variant}"), false);
             json!({ "anyOf": [{ "type": "string", "enum": ["one_active"] }, parts] })
         }
-        ("routes[]", "rooms") => json!({ "type": ["string", "integer"] }),
+        ("routes[]", "rooms") => {
+            let asked = table(tables, words, "routes[].rooms", false);
+            json!({ "anyOf": [{ "type": ["string", "integer"] }, asked] })
+        }
         ("routes[]", "message") => json!({ "anyOf": [{ "$ref": "#/definitions/message" }] }),
         ("routes[]", "messages") => {
             json!({ "type": "array", "minItems": 1, "maxItems": 16, "items": { "$ref": "#/definitions/message" } })

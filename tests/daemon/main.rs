@@ -12,6 +12,7 @@ mod support;
 mod bed;
 mod cloud;
 mod conflation;
+mod directories;
 mod ends;
 mod headline;
 mod kinds;

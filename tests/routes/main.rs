@@ -1,5 +1,6 @@
 //! Routes through the public API.
 
+mod directories;
 mod ids;
 mod messages;
 mod plans;

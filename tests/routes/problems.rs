@@ -40,9 +40,39 @@ fn who_a_route_is_and_where_it_sends() {
         ),
         (
             "[[routes]]\nname = 'a'\naccount = 'live'\nrooms = { directory = 'x' }",
-            "routes[0].rooms",
-            "a table",
-            "not available",
+            "routes[0].rooms.directory",
+            "no directory",
+            "a section [directories.x]",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nrooms = { directory = 'romos' }\n[directories.rooms]\n[directories.halls]",
+            "routes[0].rooms.directory",
+            "\"romos\", which is no directory",
+            "did you mean \"rooms\"?",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nrooms = { directory = 'x', key = '.a' }\n[directories.x]",
+            "routes[0].rooms.key",
+            "unknown key",
+            "directory",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\nrooms = {}\n[directories.x]",
+            "routes[0].rooms.directory",
+            "nothing",
+            "a string",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\n[directories.x]\nunknown_wait = '3s'",
+            "directories.x.unknown_wait",
+            "nothing waits",
+            "unknown = \"wait\"",
+        ),
+        (
+            "[[routes]]\nname = 'a'\naccount = 'live'\n[directories.x]\nunknown = 'wait'\nunknown_wait = '0s'",
+            "directories.x.unknown_wait",
+            "no time",
+            "more than zero",
         ),
         (
             "[[routes]]\nname = 'a'\naccount = 'live'\nall_rooms = true\nusers = '.x'",
@@ -187,68 +217,71 @@ fn what_a_message_says() {
     ]);
 }
 
+/// What follows a route's account, the key, what was found, and what would be right.
+const WRONG_TYPES: &[(&str, &str, &str, &str)] = &[
+    ("message = { kind = 'text', text = 'null' }", "routes[0].message.text", "null", "a value"),
+    ("message = { kind = 'text', text = ['.a'] }", "routes[0].message.text", "a list", "a text"),
+    ("message = { kind = 'text', text = { a = '.a' } }", "routes[0].message.text", "a table", "a text"),
+    (
+        "message = { kind = 'image', url = '.', width = '\"wide\"' }",
+        "routes[0].message.width",
+        "a text",
+        "a whole number",
+    ),
+    (
+        "message = { kind = 'image', url = '.', width = '-3' }",
+        "routes[0].message.width",
+        "a number",
+        "not negative",
+    ),
+    (
+        "message = { kind = 'image', url = '.', width = -3 }",
+        "routes[0].message.width",
+        "a number",
+        "not negative",
+    ),
+    (
+        "message = { kind = 'image', url = '.', width = '1.5' }",
+        "routes[0].message.width",
+        "a number",
+        "a whole number",
+    ),
+    (
+        "message = { kind = 'location', lat = '\"north\"', lng = 1, address = '.' }",
+        "routes[0].message.lat",
+        "north",
+        "a number",
+    ),
+    (
+        "message = { kind = 'text', text = '.', ext = '\"x\"' }",
+        "routes[0].message.ext",
+        "a text",
+        "an object",
+    ),
+    (
+        "message = { kind = 'text', text = '.', sender = ['.'] }",
+        "routes[0].message.sender",
+        "a list",
+        "a text",
+    ),
+    ("priority = '\"urgent\"'", "routes[0].priority", "urgent", "\"high\", \"normal\""),
+    ("priority = 'null'", "routes[0].priority", "null", "\"high\", \"normal\""),
+    ("rooms = '\"\"'", "routes[0].rooms", "gives \"\"", "not empty"),
+    ("rooms = 'true'", "routes[0].rooms", "gives true", "texts"),
+    ("users = '1.5'", "routes[0].users", "gives 1.5", "whole numbers"),
+];
+
 /// What a literal gives is known at the start.
 #[test]
 fn values_of_the_wrong_type_are_told_at_the_start() {
     let route = |rest: &str| format!("[[routes]]\nname = 'a'\naccount = 'live'\n{rest}");
-    for (rest, key, found, wanted) in [
-        ("message = { kind = 'text', text = 'null' }", "routes[0].message.text", "null", "a value"),
-        ("message = { kind = 'text', text = ['.a'] }", "routes[0].message.text", "a list", "a text"),
-        ("message = { kind = 'text', text = { a = '.a' } }", "routes[0].message.text", "a table", "a text"),
-        (
-            "message = { kind = 'image', url = '.', width = '\"wide\"' }",
-            "routes[0].message.width",
-            "a text",
-            "a whole number",
-        ),
-        (
-            "message = { kind = 'image', url = '.', width = '-3' }",
-            "routes[0].message.width",
-            "a number",
-            "not negative",
-        ),
-        (
-            "message = { kind = 'image', url = '.', width = -3 }",
-            "routes[0].message.width",
-            "a number",
-            "not negative",
-        ),
-        (
-            "message = { kind = 'image', url = '.', width = '1.5' }",
-            "routes[0].message.width",
-            "a number",
-            "a whole number",
-        ),
-        (
-            "message = { kind = 'location', lat = '\"north\"', lng = 1, address = '.' }",
-            "routes[0].message.lat",
-            "north",
-            "a number",
-        ),
-        (
-            "message = { kind = 'text', text = '.', ext = '\"x\"' }",
-            "routes[0].message.ext",
-            "a text",
-            "an object",
-        ),
-        (
-            "message = { kind = 'text', text = '.', sender = ['.'] }",
-            "routes[0].message.sender",
-            "a list",
-            "a text",
-        ),
-        ("priority = '\"urgent\"'", "routes[0].priority", "urgent", "\"high\", \"normal\""),
-        ("priority = 'null'", "routes[0].priority", "null", "\"high\", \"normal\""),
-        ("rooms = '\"\"'", "routes[0].rooms", "gives \"\"", "not empty"),
-        ("rooms = 'true'", "routes[0].rooms", "gives true", "texts"),
-        ("users = '1.5'", "routes[0].users", "gives 1.5", "whole numbers"),
-    ] {
+    for (rest, key, found, wanted) in WRONG_TYPES {
         let (rules, problems) = build(&route(rest));
         assert!(rules.is_none(), "{rest}");
         assert_eq!(problems.len(), 1, "{rest}: {problems:#?}");
         let problem = &problems[0];
-        assert_eq!(problem.key, key, "{rest}: {problem:#?}");
-        assert!(problem.found.contains(found) && problem.wanted.contains(wanted), "{rest}: {problem:#?}");
+        assert_eq!(problem.key, *key, "{rest}: {problem:#?}");
+        assert!(problem.found.contains(*found) && problem.wanted.contains(*wanted), "{rest}: {problem:#?}");
     }
     for rest in [
         "message = { kind = 'text', text = '7' }",

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roomcast::core::model::{
-    AccountId, Content, Epoch, Origin, PartitionId, Path, Plan, Priority, Record, RecordId, SourceId,
+    AccountId, Content, DirectoryId, Epoch, Origin, PartitionId, Path, Plan, Priority, Record, RecordId,
+    SourceId,
 };
 use roomcast::core::provider::{
     Answer, Call, Draft, Invalid, Item, Kind, KindName, Limits, LoginFault, Outcomes, PathQuota, Provider,
     Session, Stamp,
 };
+use roomcast::core::route::directory::{DirectoryView, Unknown};
 use roomcast::core::route::{AccountView, Rules};
 use roomcast::core::section::{Node, Place, Problem, Report, Section, Table, Value};
 use roomcast::core::time::Wall;
@@ -175,9 +177,23 @@ pub fn build(config: &str) -> (Option<Rules>, Vec<Problem>) {
     let kafka = Section::new("sources.kafka", tables[0], Place::Nowhere, &report);
     let nats = Section::new("sources.nats", tables[1], Place::Nowhere, &report);
     section.node("sources");
-    let rules = Rules::build(&section, &accounts, &[(SourceId(0), &kafka), (SourceId(1), &nats)], 5);
+    let directories = directories(&section);
+    let rules =
+        Rules::build(&section, &accounts, &[(SourceId(0), &kafka), (SourceId(1), &nats)], &directories, 5);
     [section, kafka, nats].into_iter().for_each(Section::finish);
     (rules, report.into_problems())
+}
+
+/// The directories of a config, as the shell would give them to the routes.
+fn directories(root: &Section<'_>) -> Vec<DirectoryView> {
+    let Some(all) = root.section("directories") else { return Vec::new() };
+    let read = |(name, id): (&str, u16)| {
+        let section = all.section(name).expect("a directory is a table");
+        let view = DirectoryView { id: DirectoryId(id), name: name.into(), unknown: Unknown::read(&section) };
+        section.finish();
+        view
+    };
+    all.keys().zip(0..).map(read).collect()
 }
 
 pub fn rules(config: &str) -> Rules {
@@ -217,6 +233,9 @@ pub fn told(plan: &Plan) -> String {
     }
     if let Some(reason) = plan.dropped {
         writeln!(out, "dropped: {}", reason.word()).unwrap();
+    }
+    if let Some(wait) = &plan.waits {
+        writeln!(out, "waits {:?} for {:?}: {}", wait.at_most, wait.key, wait.error).unwrap();
     }
     assert!(!out.is_empty(), "a plan without a fate: {plan:?}");
     out.trim_end().to_owned()

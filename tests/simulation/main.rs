@@ -12,6 +12,7 @@ mod calls;
 mod faults;
 mod jetstream;
 mod kafka;
+mod keys;
 mod laws;
 mod letters;
 mod process;

@@ -150,6 +150,15 @@ impl World {
         self.law_handed(process, event, record.maybe_tried);
         self.processes[process].events.insert(id, event);
         self.processes[process].open.insert(id);
+        let routed = self.plan_of(event);
+        let plan = self.waiting_plan(event, &routed).unwrap_or(routed);
+        let now = self.now_of(process);
+        self.processes[process].scheduler.handle_record(Arc::new(record), plan, now);
+        self.drain(process);
+    }
+
+    /// What the routes make of an event.
+    pub fn plan_of(&self, event: EventNo) -> Plan {
         let messages: Vec<Message> = self.spec.events[event]
             .messages
             .clone()
@@ -170,7 +179,7 @@ impl World {
             })
             .collect();
         let first = messages.first().expect("every event has a message");
-        let plan = Plan {
+        Plan {
             route: Some(RouteId(0)),
             account: Some(first.account),
             base: first.base,
@@ -178,10 +187,9 @@ impl World {
             failures: Vec::new(),
             dropped: None,
             when_errors: 0,
-        };
-        let now = self.now_of(process);
-        self.processes[process].scheduler.handle_record(Arc::new(record), plan, now);
-        self.drain(process);
+            unknown: None,
+            waits: None,
+        }
     }
 
     fn settle(&mut self, process: ProcessNo, record: RecordId) {

@@ -32,6 +32,7 @@ pub struct Seen {
     pub consumers_made_anew: u64,
     pub tails_lost: u64,
     pub clock_jumps: u64,
+    pub waited_for_keys: u64,
 }
 
 impl Seen {
@@ -42,7 +43,7 @@ impl Seen {
         }
     }
 
-    fn counts(&mut self) -> [(&'static str, &mut u64); 28] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 29] {
         [
             ("steps", &mut self.steps),
             ("accepted", &mut self.accepted),
@@ -72,6 +73,7 @@ impl Seen {
             ("consumers made anew", &mut self.consumers_made_anew),
             ("tails lost", &mut self.tails_lost),
             ("clock jumps", &mut self.clock_jumps),
+            ("waited for keys", &mut self.waited_for_keys),
         ]
     }
 

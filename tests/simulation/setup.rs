@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::faults::{Fault, Faults};
 use crate::jetstream::{self, Server};
 use crate::kafka::{self, Cluster};
+use crate::keys::Keys;
 use crate::laws::{Course, Fate, Laws};
 use crate::letters::Topics;
 use crate::process::Process;
@@ -75,6 +76,7 @@ impl World {
             },
             bucket: vec![(0, Vec::new()); 2],
             counts: BTreeMap::new(),
+            keys: Keys::default(),
             laws: Laws::default(),
             seen: Seen::default(),
             isolated,
@@ -92,6 +94,7 @@ impl World {
         world.plan_faults();
         world.make_sick(&rooms);
         world.plan(world.faults_end, Happening::Heal);
+        world.draw_keys(seed);
         world.begin(processes as usize);
         world
     }

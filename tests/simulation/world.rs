@@ -16,6 +16,7 @@ use crate::calls::Away;
 use crate::faults::{Fault, Faults};
 use crate::jetstream::{self, Server};
 use crate::kafka::{self, Cluster};
+use crate::keys::{self, Keys};
 use crate::laws::Laws;
 use crate::letters::{self, Topics};
 use crate::process::Process;
@@ -44,6 +45,8 @@ pub enum Happening {
     Letter(letters::Event),
     /// Of the bucket that leases are kept in.
     Lease(replicas::Event),
+    /// A key of the directory comes or goes.
+    Key(keys::Event),
     /// The count of a day is written.
     Counted { process: ProcessNo, life: u32, account: usize, path: Path },
     /// Others use an account.
@@ -91,6 +94,8 @@ pub struct World {
     pub bucket: Bucket,
     /// Calls of a day by process, account and path, as the table has them.
     pub counts: BTreeMap<(ProcessNo, usize, Path), (i64, u32, Wall)>,
+    /// What the directory does not hold.
+    pub keys: Keys,
     pub laws: Laws,
     pub seen: Seen,
     /// Nothing is wrong but some rooms and accounts.
@@ -230,6 +235,7 @@ impl World {
             Happening::Jet(event) => self.jet_happens(&event),
             Happening::Letter(event) => self.letter_happens(event),
             Happening::Lease(event) => self.lease_happens(event),
+            Happening::Key(event) => self.key_happens(event),
             Happening::Counted { process, life, account, path } => {
                 if self.is_living(process, life) {
                     let now = self.now_of(process);

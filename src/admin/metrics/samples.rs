@@ -6,7 +6,7 @@ use super::Kind::{Counter, Gauge};
 use super::{Kind, Metric, Scrape, Sink};
 use crate::core::model::Path;
 use crate::core::schedule::status::{Bound, GateCause, GateState, PathSnapshot, SourceSnapshot};
-use crate::driver::{OUTCOMES, SourceReport};
+use crate::driver::{DirectoryReport, OUTCOMES, SourceReport};
 
 /// All metrics, in the order of a scrape.
 pub const METRICS: &[Metric] = &[
@@ -186,6 +186,66 @@ pub const METRICS: &[Metric] = &[
         samples: waiting,
     },
     Metric {
+        name: "roomcast_directory_loaded",
+        kind: Gauge,
+        labels: &["directory"],
+        help: "1 once the directory was loaded; the sources begin when all are.",
+        samples: |scrape, sink| scrape.by_directory(sink, |directory| Some(u64::from(directory.is_loaded))),
+    },
+    Metric {
+        name: "roomcast_directory_keys",
+        kind: Gauge,
+        labels: &["directory"],
+        help: "Keys that the directory holds.",
+        samples: |scrape, sink| scrape.by_directory(sink, |directory| Some(directory.keys as u64)),
+    },
+    Metric {
+        name: "roomcast_directory_bytes",
+        kind: Gauge,
+        labels: &["directory"],
+        help: "Bytes of memory that the directory takes.",
+        samples: |scrape, sink| scrape.by_directory(sink, |directory| Some(directory.bytes as u64)),
+    },
+    Metric {
+        name: "roomcast_directory_age_seconds",
+        kind: Gauge,
+        labels: &["directory"],
+        help: "Seconds since the directory was loaded or changed last.",
+        samples: |scrape, sink| scrape.by_directory(sink, |directory| directory.age.map(|age| age.as_secs())),
+    },
+    Metric {
+        name: "roomcast_directory_loads_total",
+        kind: Counter,
+        labels: &["directory", "result"],
+        help: "Times that all of the directory was read: worked, or failed, and then what was known stays.",
+        samples: |scrape, sink| {
+            scrape.directory_results(sink, ["worked", "failed"], |directory| directory.loads)
+        },
+    },
+    Metric {
+        name: "roomcast_directory_rows_total",
+        kind: Counter,
+        labels: &["directory", "result"],
+        help: "Rows of a topic or bucket: changed since it was read, or refused because they hold no rooms.",
+        samples: |scrape, sink| {
+            scrape.directory_results(sink, ["changed", "refused"], |directory| directory.rows)
+        },
+    },
+    Metric {
+        name: "roomcast_directory_unknown_total",
+        kind: Counter,
+        labels: &["directory"],
+        help: "Look-ups of keys that the directory did not hold.",
+        samples: |scrape, sink| scrape.by_directory(sink, |directory| Some(directory.unknown)),
+    },
+    Metric {
+        name: "roomcast_directory_waiting_records",
+        kind: Gauge,
+        labels: &["directory"],
+        help: "Records that wait until the directory holds their key.",
+        samples: |scrape, sink| scrape.by_directory(sink, |directory| Some(directory.waiting as u64)),
+    },
+    Metric {
         name: "roomcast_calls_away",
         kind: Gauge,
         labels: &[],
@@ -238,6 +298,35 @@ pub const METRICS: &[Metric] = &[
 
 impl Scrape {
     /// One sample a source.
+    /// One sample for each directory that has such a value.
+    fn by_directory(
+        &self,
+        sink: &mut Sink<'_, '_>,
+        value: impl Fn(&DirectoryReport) -> Option<u64>,
+    ) -> fmt::Result {
+        for directory in &self.report.directories {
+            if let Some(value) = value(directory) {
+                sink.put(&[&directory.name], value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Two samples for each directory.
+    fn directory_results(
+        &self,
+        sink: &mut Sink<'_, '_>,
+        words: [&str; 2],
+        values: impl Fn(&DirectoryReport) -> [u64; 2],
+    ) -> fmt::Result {
+        for directory in &self.report.directories {
+            for (word, value) in words.into_iter().zip(values(directory)) {
+                sink.put(&[&directory.name, word], value)?;
+            }
+        }
+        Ok(())
+    }
+
     fn by_source(
         &self,
         sink: &mut Sink<'_, '_>,

@@ -8,6 +8,7 @@
 
 mod commit;
 mod context;
+mod follow;
 mod letters;
 mod offsets;
 mod probe;
@@ -27,7 +28,9 @@ use tokio::sync::{mpsc, oneshot};
 use self::letters::Writer;
 use self::settings::Settings;
 use self::table::StateTable;
-use super::{Arrival, Boxed, Broker, Command, Inbox, Letters, SourceLimits, Started, Status, Table};
+use super::{
+    Arrival, Boxed, Broker, Command, Followed, Inbox, Letters, SourceLimits, Started, Status, Table,
+};
 use crate::core::model::SourceId;
 use crate::core::section::Section;
 
@@ -67,6 +70,14 @@ impl Broker for Kafka {
 
     fn probe(&self) -> Boxed<'_, Result<Vec<String>, String>> {
         Box::pin(probe::probe(Arc::new(self.settings.clone())))
+    }
+
+    fn follow(&self, table: &str, told: mpsc::Sender<Followed>) {
+        let (settings, topic) = (self.settings.clone(), table.to_owned());
+        std::thread::Builder::new()
+            .name(format!("kafka-{topic}"))
+            .spawn(move || follow::run(&settings, &topic, &told))
+            .expect("the system has room for one more thread");
     }
 
     fn start(self: Box<Self>, limits: SourceLimits, inbox: Inbox) -> Started {

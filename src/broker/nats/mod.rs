@@ -9,7 +9,7 @@
 //! acks      confirms acks, tells progress                 record   message → record (pure)
 //! letters   writes letters                                letter_stream  the stream they go to, judged
 //! rescue    messages the client cannot read               table    the KV bucket beside the letters
-//! buckets   KV buckets of shares
+//! buckets   KV buckets of shares                      follow   a KV bucket that others write: a directory
 //! words     what the loop and those around it say         lane     what one loop reads (pure)
 //! spread    how replicas share it: the setting            renew    the way to the consumer, and back to it
 //!
@@ -26,6 +26,7 @@
 
 mod acks;
 mod buckets;
+mod follow;
 mod front;
 mod hand_over;
 mod intake;
@@ -62,7 +63,7 @@ use self::settings::{MAX_HELD, Settings};
 use self::source::Source;
 use self::spread::Spread;
 use self::table::Bucket;
-use super::{Boxed, Broker, Inbox, Section, SourceId, SourceLimits, Started};
+use super::{Boxed, Broker, Followed, Inbox, Section, SourceId, SourceLimits, Started};
 
 /// Makes the broker from its source's section.
 pub fn build(section: &Section<'_>, id: SourceId) -> Option<Box<dyn Broker>> {
@@ -99,6 +100,10 @@ impl Broker for Nats {
             let _ = client.drain().await;
             looked
         })
+    }
+
+    fn follow(&self, table: &str, told: mpsc::Sender<Followed>) {
+        tokio::spawn(follow::run(self.settings.clone(), table.to_owned(), told));
     }
 
     fn start(self: Box<Self>, limits: SourceLimits, inbox: Inbox) -> Started {

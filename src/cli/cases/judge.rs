@@ -12,7 +12,7 @@ use similar::TextDiff;
 use super::read::{Case, Expectation, Expected};
 use crate::app::App;
 use crate::cli::{explain, requests};
-use crate::core::model::{DropReason, Message};
+use crate::core::model::{Class, DropReason, Message};
 use crate::core::provider::Stamp;
 use crate::core::route::Explanation;
 use crate::core::schedule::OnExpiry;
@@ -47,13 +47,13 @@ pub struct MadeMessage {
 /// Sends the case's record through the routes.
 pub fn make(app: &App, case: &Case) -> Made {
     let mut record = case.record.clone();
-    let mut found = app.rules.explain(&record);
+    let mut found = explain::found(app, &record);
     // Without a clock of its own a case happens when its event does, so that nothing is too late.
     if !case.has_timestamp
         && let Some(own) = own_time(&found)
     {
         record.timestamp = own;
-        found = app.rules.explain(&record);
+        found = explain::found(app, &record);
     }
     let now = case.now.unwrap_or(record.timestamp);
     let plan = &found.plan;
@@ -61,6 +61,9 @@ pub fn make(app: &App, case: &Case) -> Made {
         plan.messages.iter().cloned().partition(|message| message.expires.is_some_and(|at| at <= now));
     let mut letters: Vec<String> =
         plan.failures.iter().map(|failure| failure.class.word().to_owned()).collect();
+    // No key comes in a test: what waits for one becomes what it is in the end.
+    let gives_up = plan.waits.as_deref().is_some_and(|wait| wait.at_most.is_some());
+    letters.extend(gives_up.then(|| Class::NoRoute.word().to_owned()));
     let mut dropped = plan.dropped.map(DropReason::word);
     if let Some(message) = late.first() {
         match app.rules.policies()[usize::from(message.route.0)].on_expiry {

@@ -20,8 +20,14 @@ const SOME_TIME: Wall = Wall(1_767_225_600_000);
 /// Classes of letters that are decided before anything is sent; the others come of answers.
 const CLASSES: [Class; 5] = [Class::Garbled, Class::Mapping, Class::NoRoute, Class::Invalid, Class::Expired];
 /// Reasons for drops that are decided before anything waits.
-const DROPS: [DropReason; 5] =
-    [DropReason::Expired, DropReason::NoRoom, DropReason::Rule, DropReason::Tombstone, DropReason::Unmatched];
+const DROPS: [DropReason; 6] = [
+    DropReason::Expired,
+    DropReason::NoRoom,
+    DropReason::Rule,
+    DropReason::Tombstone,
+    DropReason::UnknownKey,
+    DropReason::Unmatched,
+];
 
 /// A case file that was understood.
 #[derive(Debug)]

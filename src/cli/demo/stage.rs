@@ -124,7 +124,7 @@ impl Stage {
             .map_err(|broken| anyhow::anyhow!("the demo's config: {:?}", broken.problems))?;
         let app = cli::build(&loaded, &app::open_secret)?;
         let providers = [0, 1].map(|index| app.accounts[index].provider.clone());
-        let daemon = run::assemble(app).await?;
+        let daemon = run::assemble(app, Vec::new()).await?;
         let token_file = daemon.token_file();
         let (handle, admin) = (daemon.handle, daemon.serving.listen);
         let reading = Arc::new(AtomicBool::new(true));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Rules;
+use super::directory::Directories;
 use super::plan::Trace;
 use crate::core::decode;
 use crate::core::model::{DropReason, Plan, Record, Room};
@@ -20,6 +21,8 @@ pub struct Explanation {
     pub key: Result<Option<String>, String>,
     /// Every route in order: whether it took the event, and why or why not.
     pub tried: Vec<Tried>,
+    /// What a directory said of the key, where the route asked one.
+    pub directory: Option<String>,
     /// The rooms concerned, those of letters included, in the order of the plan.
     pub rooms: Vec<Room>,
     /// What the messages are the newest of; `None` where nothing conflates them.
@@ -42,10 +45,15 @@ pub struct Tried {
 }
 
 impl Rules {
-    /// What becomes of a record, and why.
+    /// What becomes of a record, and why, where no route asks a directory.
     pub fn explain(&self, record: &Record) -> Explanation {
+        self.explain_with(record, &Directories::default())
+    }
+
+    /// What becomes of a record, and why.
+    pub fn explain_with(&self, record: &Record, directories: &Directories) -> Explanation {
         let mut trace = Trace::default();
-        let plan = self.turn(record, Some(&mut trace));
+        let plan = self.turn(record, directories, Some(&mut trace));
         if trace.tried.is_empty() {
             let why = match &plan.dropped {
                 Some(DropReason::Tombstone) => "not asked: a record without a value is no event",
@@ -64,6 +72,7 @@ impl Rules {
             key,
             tried: trace.tried,
             rooms: sent.chain(failed).filter(|room| !room.0.is_empty()).collect(),
+            directory: trace.directory,
             conflate: trace.conflate,
             steps: trace.steps,
             plan,

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use super::address::ROOM_MAX;
 use super::conflate;
 use super::filter::Input;
 use super::message::{Filled, MessageRule};
-use super::plan::{ROOM_MAX, Turn, failure};
+use super::plan::{Turn, failure};
 use super::rule::{Send, Target};
 use crate::core::model::{BaseId, Class, Content, Message, MessageId, Path, Priority, Room, RouteId};
 use crate::core::provider::{Draft, Kind, MachineEvent};

@@ -5,7 +5,9 @@
 //! is a letter or a counted drop. [`Rules::explain`] tells the same with its reasons. Nothing here
 //! waits, sends or remembers one record while it looks at the next.
 
+mod address;
 mod conflate;
+pub mod directory;
 pub mod explain;
 mod fields;
 pub mod filter;
@@ -13,7 +15,9 @@ mod identity;
 mod make;
 mod message;
 mod plan;
+mod rooms;
 mod rule;
+mod template;
 mod text;
 
 use std::collections::BTreeSet;
@@ -26,6 +30,7 @@ use super::schedule::RoutePolicy;
 use super::schedule::backoff::Retry;
 use super::section::{Section, Value};
 
+use directory::DirectoryView;
 use rule::{Known, Rule};
 
 pub use explain::{Explanation, Tried};
@@ -75,12 +80,14 @@ pub struct Rules {
 
 impl Rules {
     /// Compiles `[[routes]]`, `[retry]` and each source's `unmatched`, `payload` and `key_format`.
-    /// `root` is the whole config, not finished here; `sources` are the sections of the sources.
+    /// `root` is the whole config, not finished here; `sources` are the sections of the sources;
+    /// `directories` are those that can be used.
     /// `None` when a route cannot be used; every problem is told to the report.
     pub fn build(
         root: &Section<'_>,
         accounts: &[AccountView],
         sources: &[(SourceId, &Section<'_>)],
+        directories: &[DirectoryView],
         max_rooms_per_event: usize,
     ) -> Option<Self> {
         let sources: Vec<SourceView> = sources.iter().map(|(id, section)| source(*id, section)).collect();
@@ -89,8 +96,18 @@ impl Rules {
             Some(section) => Retry::read(&section, &Retry::default()),
             None => Retry::default(),
         };
-        let account_names = account_names(root, accounts);
-        let known = Known { sources: &sources, accounts, account_names: &account_names, retry: &retry };
+        let mut account_names = names(root, "accounts");
+        if account_names.is_empty() {
+            account_names = accounts.iter().map(|account| account.name.to_string()).collect();
+        }
+        let known = Known {
+            sources: &sources,
+            accounts,
+            account_names: &account_names,
+            retry: &retry,
+            directories,
+            directory_names: &names(root, "directories"),
+        };
         let rules = rules(root, &known)?;
         let uses_headers = rules.iter().any(|rule| {
             let send = rule.send.as_ref();
@@ -166,12 +183,12 @@ fn source(id: SourceId, section: &Section<'_>) -> SourceView {
     }
 }
 
-/// Names of all accounts in the config: one that could not be built has told its own problem, and
-/// a route that names it is not wrong.
-fn account_names(root: &Section<'_>, accounts: &[AccountView]) -> Vec<String> {
-    match root.node("accounts").map(|node| &node.value) {
+/// Names of all accounts, or directories, in the config: one that could not be built has told its own
+/// problem, and a route that names it is not wrong.
+fn names(root: &Section<'_>, key: &str) -> Vec<String> {
+    match root.node(key).map(|node| &node.value) {
         Some(Value::Table(table)) => table.keys().cloned().collect(),
-        _ => accounts.iter().map(|account| account.name.to_string()).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -3,26 +3,20 @@
 //! All filters of a record share one budget. A panic anywhere in here is a fault of ours and costs
 //! that record a letter, nothing more.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::filter::{Filter, Input, Trouble};
+use super::directory::Directories;
+use super::filter::{Input, Trouble};
 use super::identity::Identity;
-use super::rule::{PRIORITIES, PriorityRule, Rule, Send, Target, fits};
+use super::rooms::RoomsRule;
+use super::rule::{PRIORITIES, PriorityRule, Rule, Send, fits};
 use super::{Rules, SourceView, Tried, Unmatched};
 use crate::core::decode::{self, Event};
 use crate::core::model::{BaseId, Class, DropReason, Failure, Plan, Priority, Record, Room, RouteId};
 use crate::core::time::Wall;
 use crate::core::value::budget::{Exhausted, Meter};
 use crate::core::value::{Fields, Val};
-
-/// Bytes of a room id that is passed on: longer ones are no room ids of any provider, and would not
-/// fit into a letter's header.
-pub(super) const ROOM_MAX: usize = 1_024;
-
-/// Members that one event may name.
-const USERS_MAX: usize = 10_000;
 
 /// What a turn tells about itself, for `explain`.
 #[derive(Debug, Default)]
@@ -33,6 +27,8 @@ pub struct Trace {
     pub event: Option<serde_json::Value>,
     /// Whether it is a CloudEvent.
     pub cloud: bool,
+    /// What a directory said of the key, where one was asked.
+    pub directory: Option<String>,
     /// What `conflate` gave, where the route has one and it is not null.
     pub conflate: Option<serde_json::Value>,
     /// Steps that the filters took.
@@ -40,13 +36,18 @@ pub struct Trace {
 }
 
 impl Rules {
-    /// What becomes of a record.
+    /// What becomes of a record, where no route asks a directory.
     pub fn plan(&self, record: &Record) -> Plan {
-        self.turn(record, None)
+        self.plan_with(record, &Directories::default())
+    }
+
+    /// What becomes of a record.
+    pub fn plan_with(&self, record: &Record, directories: &Directories) -> Plan {
+        self.turn(record, directories, None)
     }
 
     /// The same, with its reasons told to `trace`.
-    pub(super) fn turn(&self, record: &Record, trace: Option<&mut Trace>) -> Plan {
+    pub(super) fn turn(&self, record: &Record, directories: &Directories, trace: Option<&mut Trace>) -> Plan {
         let source = self.sources.iter().find(|source| source.id == record.id.source);
         let name = source.map_or("", |source| &source.name);
         let base = Identity::Record(name, &record.origin).base("", 0);
@@ -58,6 +59,8 @@ impl Rules {
             failures: Vec::new(),
             dropped: None,
             when_errors: 0,
+            unknown: None,
+            waits: None,
         };
         if record.value.is_none() {
             plan.dropped = Some(DropReason::Tombstone);
@@ -90,7 +93,7 @@ impl Rules {
             }
         };
         let before = plan.clone();
-        let turn = Turn { rules: self, record, source, event: &event, trace, plan };
+        let turn = Turn { rules: self, record, source, event: &event, directories, trace, plan };
         catch_unwind(AssertUnwindSafe(|| turn.run())).unwrap_or_else(|payload| {
             // The budget can also end between two filters, where a value is shown to people.
             let why = match payload.downcast::<Exhausted>() {
@@ -115,12 +118,10 @@ pub(super) struct Turn<'t> {
     pub(super) record: &'t Record,
     source: &'t SourceView,
     pub(super) event: &'t Event,
+    pub(super) directories: &'t Directories,
     pub(super) trace: Option<&'t mut Trace>,
     pub(super) plan: Plan,
 }
-
-/// Rooms, and the members of the one room where members are addressed.
-type Address = (Vec<Room>, Vec<String>);
 
 /// What a route says to an event.
 enum Answer {
@@ -285,7 +286,14 @@ impl<'t> Turn<'t> {
         key_error: Option<&String>,
     ) -> Result<(), String> {
         let priority = priority(&send.priority, input)?;
-        let Some((rooms, users)) = self.address(send, input, key_error)? else {
+        let looked_up = match send.target.rooms() {
+            Some(RoomsRule::Directory(directory)) => match self.look_up(directory, input, key_error)? {
+                Some(rooms) => Some(rooms),
+                None => return Ok(()),
+            },
+            _ => None,
+        };
+        let Some((rooms, users)) = self.address(send, looked_up, input, key_error)? else {
             self.plan.dropped = Some(DropReason::NoRoom);
             return Ok(());
         };
@@ -296,99 +304,6 @@ impl<'t> Turn<'t> {
     pub(super) fn begins(&self) -> Wall {
         let own = self.event.cloud.as_ref().and_then(|cloud| cloud.time.as_ref()).map(|(at, _)| *at);
         own.map_or(self.record.timestamp, |own| own.min(self.record.timestamp))
-    }
-
-    /// The rooms and the members; `None` when there are none.
-    fn address(
-        &self,
-        send: &Send,
-        input: &Input,
-        key_error: Option<&String>,
-    ) -> Result<Option<Address>, String> {
-        let (rooms, users) = match &send.target {
-            Target::All => return Ok(Some((vec![Room(Arc::from(""))], Vec::new()))),
-            Target::Rooms(rooms) => (rooms, None),
-            Target::Users { rooms, users } => (rooms, Some(users)),
-        };
-        let rooms = self.rooms(rooms.as_ref(), input, key_error)?;
-        let Some(users) = users else { return Ok((!rooms.is_empty()).then_some((rooms, Vec::new()))) };
-        if rooms.len() > 1 {
-            return Err(format!("users: {} rooms; members are addressed in one room", rooms.len()));
-        }
-        let mut names = Vec::new();
-        for value in users.outputs(input, USERS_MAX).map_err(|trouble| format!("users: {trouble}"))? {
-            let values = value.items().map_or(std::slice::from_ref(&value), |items| items);
-            for value in values {
-                let name = name(value)
-                    .ok_or_else(|| format!("users gives {}; ids of members are wanted", value.shown()))?;
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-                if names.len() > USERS_MAX {
-                    return Err(format!("users gives more than {USERS_MAX} members"));
-                }
-            }
-        }
-        Ok((!rooms.is_empty() && !names.is_empty()).then_some((rooms, names)))
-    }
-
-    /// What `rooms` gives, without repeats.
-    fn rooms(
-        &self,
-        rooms: Option<&Filter>,
-        input: &Input,
-        key_error: Option<&String>,
-    ) -> Result<Vec<Room>, String> {
-        let most = self.rules.max_rooms_per_event;
-        let uses_key = rooms.is_none_or(Filter::uses_key);
-        let values = match rooms {
-            None => vec![input.variables[0].clone()],
-            // Repeats are allowed: they count once.
-            Some(filter) => {
-                filter.outputs(input, most.saturating_mul(2)).map_err(|trouble| match key_error {
-                    Some(why) if uses_key => format!("rooms: {why}"),
-                    _ => format!("rooms: {trouble}"),
-                })?
-            }
-        };
-        let mut seen = BTreeSet::new();
-        let mut found = Vec::new();
-        for value in &values {
-            let Some(name) = name(value) else {
-                return Err(match (key_error, value) {
-                    (Some(why), Val::Null) if uses_key => format!("rooms: {why}"),
-                    (None, Val::Null) if uses_key && self.record.key.is_none() => {
-                        "rooms: the record has no key, and the room is taken from it".to_owned()
-                    }
-                    (_, Val::Str(_))
-                        if uses_key && self.record.key.as_ref().is_some_and(bytes::Bytes::is_empty) =>
-                    {
-                        "rooms: the record's key is empty, and the room is taken from it".to_owned()
-                    }
-                    _ => format!(
-                        "rooms gives {}; room ids are wanted: texts that are not empty, or whole numbers",
-                        value.shown()
-                    ),
-                });
-            };
-            let room = Room(Arc::from(name));
-            if seen.insert(room.clone()) {
-                found.push(room);
-            }
-        }
-        match found.len() > most {
-            true => Err(format!("rooms gives {} rooms; max_rooms_per_event is {most}", found.len())),
-            false => Ok(found),
-        }
-    }
-}
-
-/// A room or member id: a text that is not empty, or a whole number as people write it.
-fn name(value: &Val) -> Option<String> {
-    match value {
-        Val::Str(text) if !text.is_empty() => Some(text.to_string()),
-        Val::Int(number) => Some(number.to_string()),
-        _ => None,
     }
 }
 

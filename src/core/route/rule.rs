@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::directory::DirectoryView;
 use super::filter::{Filter, Literal};
 use super::message::MessageRule;
+use super::rooms::{RoomsRule, gives_ids};
 use super::text::{filter, filter_at, full_key, told};
 use super::{AccountView, SourceView};
 use crate::core::model::{Path, Priority, SourceId};
 use crate::core::schedule::backoff::Retry;
 use crate::core::schedule::{OnExpiry, OnFull, RoutePolicy};
-use crate::core::section::{Node, Section, Value as Written};
+use crate::core::section::Section;
 
 /// The words of `priority`.
 pub const PRIORITIES: [(&str, Priority); 3] =
@@ -60,12 +62,12 @@ pub struct Send {
 /// `rooms`, `users` and `all_rooms`.
 #[derive(Debug)]
 pub enum Target {
-    /// Everybody in these rooms; `None`: the room that the key names.
-    Rooms(Option<Filter>),
+    /// Everybody in these rooms.
+    Rooms(RoomsRule),
     /// Members of one room.
     Users {
         /// The room.
-        rooms: Option<Filter>,
+        rooms: RoomsRule,
         /// The members.
         users: Filter,
     },
@@ -103,6 +105,10 @@ pub struct Known<'k> {
     pub account_names: &'k [String],
     /// `[retry]`.
     pub retry: &'k Retry,
+    /// The directories that are usable.
+    pub directories: &'k [DirectoryView],
+    /// Names of all directories in the config, usable or not.
+    pub directory_names: &'k [String],
 }
 
 impl Rule {
@@ -113,7 +119,7 @@ impl Rule {
             when: None,
             send: Some(Send {
                 account: account.clone(),
-                target: Target::Rooms(None),
+                target: Target::Rooms(RoomsRule::Key),
                 messages: vec![MessageRule::Machine(false)],
                 priority: PriorityRule::Fixed(Priority::default()),
                 ttl: None,
@@ -263,7 +269,7 @@ impl Send {
 
     fn read(section: &Section<'_>, known: &Known<'_>) -> Option<Self> {
         let account = account(section, known);
-        let target = Target::read(section);
+        let target = Target::read(section, known);
         let priority = PriorityRule::read(section);
         let ttl = section.optional_duration("ttl");
         if ttl.is_some_and(|ttl| ttl.is_zero()) {
@@ -327,7 +333,7 @@ fn account(section: &Section<'_>, known: &Known<'_>) -> Option<AccountView> {
 }
 
 impl Target {
-    fn read(section: &Section<'_>) -> Option<Self> {
+    fn read(section: &Section<'_>, known: &Known<'_>) -> Option<Self> {
         let all = section.boolean("all_rooms", false);
         if all {
             let mut usable = true;
@@ -343,63 +349,37 @@ impl Target {
             }
             return usable.then_some(Self::All);
         }
-        let rooms = match section.node("rooms") {
-            Some(node) if matches!(node.value, Written::Table(_)) => {
-                section.wrong(
-                    "rooms",
-                    "a table",
-                    "a filter such as '$key'; directories are not available in this version yet",
-                );
-                Err(())
-            }
-            // A room's number needs no quotes.
-            Some(node @ Node { value: Written::Integer(number), .. }) => {
-                filter_at(section, &full_key(section, "rooms"), node, &number.to_string()).map(Some).ok_or(())
-            }
-            Some(Node { value: Written::List(_), .. }) => {
-                let wanted = "a filter that gives each of them: '$key, \"lobby\"', or '.data.rooms[]'";
-                section.wrong("rooms", "a list", wanted);
-                Err(())
-            }
-            _ => filter(section, "rooms"),
-        };
+        let rooms = RoomsRule::read(section, known);
         let users = filter(section, "users");
-        let (rooms, users) = (rooms.ok()?, users.ok()?);
-        let mut usable = true;
-        for (key, filter) in [("rooms", &rooms), ("users", &users)] {
-            let Some(literal) = filter.as_ref().and_then(Filter::constant) else { continue };
-            if !matches!(literal, Literal::Int(_))
-                && !matches!(literal, Literal::Text(text) if !text.is_empty())
-            {
-                let found = format!("a filter that gives {}", literal.value().shown());
-                section.wrong(key, found, "ids: texts that are not empty, or whole numbers");
-                usable = false;
-            }
-        }
-        usable.then_some(())?;
+        let (rooms, users) = (rooms?, users.ok()?);
         Some(match users {
+            Some(users) if !gives_ids(section, "users", &users) => return None,
             Some(users) => Self::Users { rooms, users },
             None => Self::Rooms(rooms),
         })
     }
 
+    /// Where its rooms come from; `None`: it goes to all of them.
+    pub fn rooms(&self) -> Option<&RoomsRule> {
+        match self {
+            Self::Rooms(rooms) | Self::Users { rooms, .. } => Some(rooms),
+            Self::All => None,
+        }
+    }
+
     /// Whether the record's key is the room, or there is none.
     pub fn is_key(&self) -> bool {
-        match self {
-            Self::Rooms(rooms) | Self::Users { rooms, .. } => rooms.as_ref().is_none_or(Filter::is_key),
-            Self::All => true,
+        match self.rooms() {
+            None | Some(RoomsRule::Key) => true,
+            Some(RoomsRule::Filter(filter)) => filter.is_key(),
+            Some(RoomsRule::Directory(_)) => false,
         }
     }
 
     /// Whether a filter in it looks at `$headers`.
     pub fn uses_headers(&self) -> bool {
-        match self {
-            Self::Rooms(rooms) => rooms.as_ref().is_some_and(Filter::uses_headers),
-            Self::Users { rooms, users } => {
-                users.uses_headers() || rooms.as_ref().is_some_and(Filter::uses_headers)
-            }
-            Self::All => false,
-        }
+        let in_rooms = matches!(self.rooms(), Some(RoomsRule::Filter(filter)) if filter.uses_headers());
+        in_rooms || matches!(self, Self::Users { users, .. } if users.uses_headers())
     }
 }
 

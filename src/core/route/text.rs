@@ -1,7 +1,7 @@
 //! Filters and names as they stand in the config: how they are read, and how a problem is told.
 
 use super::filter::Filter;
-use crate::core::section::{Node, Problem, Section, Severity};
+use crate::core::section::{Node, Problem, Section, Severity, nearest};
 
 /// A key with the path of its section.
 pub fn full_key(section: &Section<'_>, key: &str) -> String {
@@ -43,13 +43,8 @@ pub fn filter(section: &Section<'_>, key: &str) -> Result<Option<Filter>, ()> {
 
 /// What would be right where one of some names is wanted: the nearest one, or all of them.
 pub fn told<'n>(found: &str, names: impl Iterator<Item = &'n str> + Clone) -> String {
-    let near = names
-        .clone()
-        .map(|name| (strsim::damerau_levenshtein(name, found), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
-        .min();
-    match near {
-        Some((_, name)) => format!("did you mean {name:?}?"),
+    match nearest(found, names.clone()) {
+        Some(name) => format!("did you mean {name:?}?"),
         None => {
             let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
             format!("one of {}", names.join(", "))

@@ -47,11 +47,13 @@ impl Scheduler {
         let (id, epoch) = self.held.identity(partition);
         let (bounds, since, held, part) = self.held.standing(partition);
         let mut of_room: BTreeMap<u32, usize> = BTreeMap::new();
-        let (mut oldest, mut letters) = (now.wall, 0);
+        let (mut oldest, mut letters, mut waiting_for_keys) = (now.wall, 0, 0);
         for record in self.held.records_of(partition) {
+            let waits = self.unrouted.has(record);
+            waiting_for_keys += usize::from(waits);
             let record = &self.held.records[record as usize];
             oldest = oldest.min(record.record.timestamp);
-            letters += usize::from(record.groups.is_empty());
+            letters += usize::from(!waits && record.groups.is_empty());
             for group in &record.groups {
                 for &job in &self.held.groups[*group as usize].jobs {
                     *of_room.entry(self.lanes.job(job).room).or_default() += 1;
@@ -76,6 +78,7 @@ impl Scheduler {
             part_bytes: part.bytes,
             oldest: age(oldest, now),
             letters,
+            waiting_for_keys,
             rooms_waiting,
             rooms: rooms
                 .into_iter()

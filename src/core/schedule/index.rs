@@ -1,6 +1,6 @@
 //! Finds rooms by their names: a table of hashes and room keys, eight bytes each in one block of
 //! memory, so that a look-up is one look at memory and one at the room. Names are compared by the
-//! caller, who keeps them. The table halves when it runs empty.
+//! caller, who keeps them. The table halves when it runs empty. Directories find their keys by it, too.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -80,6 +80,11 @@ impl Index {
         if self.slots.len() > FEWEST && self.len * 8 < self.slots.len() {
             self.resize(self.slots.len() / 2);
         }
+    }
+
+    /// Bytes of memory that the table takes.
+    pub fn weight(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>()
     }
 
     /// A room of this hash will be looked for soon.

@@ -28,17 +28,37 @@ impl Scheduler {
     /// whose partition is not ours (any more) is forgotten: its owner gets it.
     pub fn handle_record(&mut self, record: Arc<Record>, plan: Plan, now: Now) {
         let hash = |message: &Message| self.lanes.hash(message.account, message.path, &message.room);
-        let mut first = plan.messages.first().map(hash);
+        let first = plan.messages.first().map(hash);
+        let maybe_sent = record.maybe_tried;
         let Some(held) = self.held.hold(record, weight(&plan), now.mono, &mut self.effects) else { return };
         if let Some(hash) = first {
             self.lanes.expect_room(hash);
+        }
+        let arrival = (self.number_arrival(), now.mono, maybe_sent);
+        self.held.records[held as usize].open = 1;
+        self.route(held, plan, first, arrival, now);
+    }
+
+    /// Carries a record's plan out. Its one ticket is kept open while its groups are made: one that
+    /// ends at once must not settle it early. `first` is the hash of the first message's room, where it
+    /// is known; `arrival` the record's number among those that arrived, when it came, and whether
+    /// others may have sent it.
+    pub(super) fn route(
+        &mut self,
+        held: u32,
+        plan: Plan,
+        mut first: Option<u32>,
+        arrival: (u64, Mono, bool),
+        now: Now,
+    ) {
+        if plan.waits.is_some() {
+            self.wait_for_key(held, arrival, plan);
+            return;
         }
         let record = Arc::clone(&self.held.records[held as usize].record);
         if let Some(reason) = plan.dropped {
             self.count(plan.account, Fate::Dropped(reason), 1);
         }
-        // Kept open while its groups are made: one that ends at once must not settle it early.
-        self.held.records[held as usize].open = 1;
         for failure in plan.failures {
             let letter = Letter {
                 record: Arc::clone(&record),
@@ -63,7 +83,7 @@ impl Scheduler {
                 failed: Vec::new(),
             });
             let hash = first.take();
-            self.queue((held, group), message, hash, &mut messages, &record, now);
+            self.queue((held, group), message, hash, &mut messages, arrival.2, now);
         }
         self.held.punch(held, &mut self.effects);
     }
@@ -76,7 +96,7 @@ impl Scheduler {
         first: Message,
         mut hash: Option<u32>,
         others: &mut Peekable<std::vec::IntoIter<Message>>,
-        record: &Record,
+        maybe_sent: bool,
         now: Now,
     ) {
         // What goes wrong at once is finished after all have been queued: else the first would
@@ -93,7 +113,7 @@ impl Scheduler {
             let gone = self.lanes.is_gone(room, now.mono);
             let is_timely = expires.is_none_or(|at| at > now.mono);
             if let Some(older) = self.superseded(room, &message).filter(|_| !gone && is_timely) {
-                self.take_place(older, Job::new(message, (held, group), room, record.maybe_tried, expires));
+                self.take_place(older, Job::new(message, (held, group), room, maybe_sent, expires));
                 continue;
             }
             let full = self.lanes.jobs_in(room) >= self.settings.max_waiting_per_room;
@@ -104,9 +124,7 @@ impl Scheduler {
             } else {
                 None
             };
-            let job = self
-                .lanes
-                .push(Job::new(message, (held, group), room, record.maybe_tried, expires), now.mono);
+            let job = self.lanes.push(Job::new(message, (held, group), room, maybe_sent, expires), now.mono);
             self.held.groups[group as usize].jobs.push(job);
             self.newest.put(job, self.lanes.job(job));
             if let Some(at) = expires {
@@ -183,6 +201,9 @@ impl Scheduler {
     /// Forgets every message of a partition that is not away.
     fn give_up(&mut self, partition: u32, now: Mono) {
         for record in self.held.records_of(partition) {
+            if self.unrouted.forget(record) {
+                self.held.records[record as usize].abandoned = true;
+            }
             let groups = self.held.records[record as usize].groups.clone();
             for group in groups {
                 let jobs = self.held.groups[group as usize].jobs.clone();
@@ -234,8 +255,9 @@ fn deadline(at_ms: i64, now: Now) -> Mono {
 }
 
 /// Bytes of what a plan keeps in memory.
-fn weight(plan: &Plan) -> usize {
+pub(super) fn weight(plan: &Plan) -> usize {
     let mut weight = plan.messages.len() * JOB_WEIGHT;
+    weight += plan.waits.as_deref().map_or(0, super::unrouted::weight);
     let mut last = None;
     for message in &plan.messages {
         let content = Arc::as_ptr(&message.content);

@@ -15,7 +15,7 @@ mod gate;
 mod holdup;
 #[cfg(test)]
 mod holdup_tests;
-mod index;
+pub(in crate::core) mod index;
 mod intake;
 mod job;
 mod lane;
@@ -37,6 +37,9 @@ pub mod status;
 #[cfg(test)]
 mod test_bed;
 mod ticket;
+mod unrouted;
+#[cfg(test)]
+mod unrouted_tests;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -58,6 +61,8 @@ use self::shares::Shared;
 use self::spare::Spare;
 use self::status::{Fate, GateState, PathSnapshot, Snapshot};
 use self::ticket::Held;
+use self::unrouted::Unrouted;
+pub use self::unrouted::Woken;
 use super::letter::Letter;
 use super::model::{AccountId, AttemptId, BurialId, Epoch, PartitionId, Path, RecordId, SourceId};
 use super::provider::{Item, Limits, Session};
@@ -217,6 +222,8 @@ pub struct Scheduler {
     settings: Settings,
     rng: fastrand::Rng,
     held: Held,
+    /// Records whose key a directory does not hold yet.
+    unrouted: Unrouted,
     lanes: Lanes,
     accounts: Vec<Account>,
     attempts: Slab<Away>,
@@ -298,6 +305,7 @@ impl Scheduler {
             accounts: accounts.collect(),
             rng: fastrand::Rng::with_seed(settings.seed),
             held: Held::new(&settings.sources),
+            unrouted: Unrouted::default(),
             lanes: Lanes::new(settings.accounts.iter().map(|account| &account.limits)),
             attempts: Slab::new(),
             made: 0,
@@ -324,6 +332,7 @@ impl Scheduler {
     /// sent by them, and its next try says so. Walks all messages.
     pub fn handle_frozen(&mut self) {
         self.lanes.mark_all_maybe_sent();
+        self.unrouted.mark_all_maybe_sent();
     }
 
     /// After [`Scheduler::stop`]: whether nothing is on its way any more.
@@ -356,6 +365,7 @@ impl Scheduler {
                     Path::ALL.map(|path| self.path_snapshot(index, account, path, now.mono))
                 })
                 .collect(),
+            waiting_for_keys: self.unrouted.counts(),
             rooms: self.lanes.rooms(),
             calls_away: self.attempts.len(),
             letters_waiting: self.burials.len(),

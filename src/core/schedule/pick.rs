@@ -66,6 +66,10 @@ impl Scheduler {
         }
         self.lanes.turn(now.mono);
         self.expire(now.mono);
+        // What waits for its key when the process ends comes again: it is no letter.
+        if !self.stopped {
+            self.expire_waits(now.mono);
+        }
         if self.shares_due <= now.mono {
             self.turn_shares(now.mono);
         }
@@ -96,6 +100,7 @@ impl Scheduler {
         if self.stopped {
             return wake;
         }
+        wake = earliest(wake, self.unrouted.wake());
         for (index, account) in self.accounts.iter_mut().enumerate() {
             wake = earliest(wake, account.login.wake());
             for path in Path::ALL {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::core::model::{AccountId, Class, DropReason, Epoch, PartitionId, Path, Priority, Room, Tries};
+use crate::core::model::{
+    AccountId, Class, DirectoryId, DropReason, Epoch, PartitionId, Path, Priority, Room, Tries,
+};
 use crate::core::provider::Acceptance;
 use crate::core::time::Mono;
 
@@ -44,6 +46,8 @@ pub struct Snapshot {
     pub sources: Vec<SourceSnapshot>,
     /// By `AccountId`, then by `Path as usize`.
     pub accounts: Vec<[PathSnapshot; 3]>,
+    /// Records that wait until a directory holds their key.
+    pub waiting_for_keys: BTreeMap<DirectoryId, usize>,
     /// Rooms in memory, over all accounts.
     pub rooms: usize,
     /// Calls away, over all accounts.
@@ -129,6 +133,8 @@ pub struct Holdup {
     pub oldest: Duration,
     /// Records that wait for nothing but their letters to be written.
     pub letters: usize,
+    /// Records that wait until a directory holds their key.
+    pub waiting_for_keys: usize,
     /// Rooms that hold messages of it, all of them.
     pub rooms_waiting: usize,
     /// Those that matter most: full ones first, then those that hold most of its messages.

@@ -104,6 +104,21 @@ pub fn message(room: &str, text: &str, conflate: Option<&str>) -> Message {
     }
 }
 
+/// The plan of a record with these messages.
+pub fn plan(messages: Vec<Message>) -> Plan {
+    Plan {
+        route: Some(RouteId(0)),
+        account: Some(ACCOUNT),
+        base: BaseId(Uuid::nil()),
+        messages,
+        failures: Vec::new(),
+        dropped: None,
+        when_errors: 0,
+        unknown: None,
+        waits: None,
+    }
+}
+
 /// An answer that says nothing about the message.
 pub fn failed() -> Outcome {
     Outcome::Failed(Trouble { status: Some(503), code: None, text: "unavailable".to_owned() })
@@ -147,6 +162,11 @@ impl Bed {
 
     /// A record of a partition with these messages; its offset.
     pub fn record(&mut self, partition: u32, messages: Vec<Message>) -> i64 {
+        self.planned(partition, plan(messages))
+    }
+
+    /// A record of a partition with this plan; its offset.
+    pub fn planned(&mut self, partition: u32, plan: Plan) -> i64 {
         let offset = self.offsets.entry(PartitionId(partition)).or_default();
         let id =
             RecordId { source: SOURCE, partition: PartitionId(partition), epoch: Epoch(1), offset: *offset };
@@ -159,15 +179,6 @@ impl Bed {
             headers: Vec::new(),
             timestamp: self.now.wall,
             maybe_tried: false,
-        };
-        let plan = Plan {
-            route: Some(RouteId(0)),
-            account: Some(ACCOUNT),
-            base: BaseId(Uuid::nil()),
-            messages,
-            failures: Vec::new(),
-            dropped: None,
-            when_errors: 0,
         };
         self.scheduler.handle_record(Arc::new(record), plan, self.now);
         self.obey();

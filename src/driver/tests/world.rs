@@ -14,6 +14,7 @@ use crate::broker::{Boxed, Letters, Table};
 use crate::core::letter::Sealed;
 use crate::core::model::*;
 use crate::core::provider::*;
+use crate::core::route::directory::Lookup;
 use crate::core::schedule::backoff::Retry;
 use crate::core::schedule::{AccountSettings, OnExpiry, OnFull, RoutePolicy, Settings, SourceSettings};
 use crate::core::time::Wall;
@@ -254,6 +255,7 @@ pub(super) struct Options {
     pub(super) refuse_letters: u32,
     pub(super) sharing: Sharing,
     pub(super) leases: Leases,
+    pub(super) lookups: Lookups,
 }
 
 impl Default for Options {
@@ -268,6 +270,7 @@ impl Default for Options {
             refuse_letters: 0,
             sharing: Sharing::Whole,
             leases: Leases::default(),
+            lookups: Lookups::default(),
         }
     }
 }
@@ -316,7 +319,7 @@ pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
     let (driver, handle) = Driver::new(Parts {
         clock,
         scheduler: Scheduler::new(settings, clock.now()),
-        planner: Box::new(plan),
+        planner: Box::new(look_up),
         accounts: vec![AccountParts {
             quotas: Quotas::new(&provider.limits, true),
             sharing: options.sharing,
@@ -333,6 +336,7 @@ pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
         }),
         drain_timeout: options.drain,
         leases: options.leases,
+        lookups: options.lookups,
     });
     let running = tokio::spawn(driver.run());
     let partitions = vec![(PARTITION, EPOCH, Arc::from("events/0"))];
@@ -397,6 +401,29 @@ pub(super) fn record(offset: i64, room: &str, value: &str) -> Record {
     }
 }
 
+/// The same, to the room that the first directory has for the key, where the value begins with `?`.
+fn look_up(record: &Record, directories: &Directories) -> Plan {
+    let plan = plan(record);
+    if !record.value.as_ref().is_some_and(|value| value.starts_with(b"?")) {
+        return plan;
+    }
+    let key = plan.messages[0].room.to_string();
+    let directory = DirectoryId(0);
+    match directories.get(directory, &key) {
+        Lookup::Known(mut rooms) => {
+            let room = Room(rooms.next().expect("each key here has a room").into());
+            let message = Message { room, ..plan.messages[0].clone() };
+            Plan { messages: vec![message], ..plan }
+        }
+        Lookup::Unknown => {
+            let at_most = Some(Duration::from_secs(60));
+            let wait = Wait { directory, key: key.into(), at_most, error: "not known".to_owned() };
+            Plan { messages: Vec::new(), unknown: Some(directory), waits: Some(Box::new(wait)), ..plan }
+        }
+        Lookup::NotLoaded => panic!("nothing is planned before the directory is loaded"),
+    }
+}
+
 /// One message to the room that the key names (`*`: a broadcast); the value `garbled` is a letter.
 fn plan(record: &Record) -> Plan {
     let base = BaseId(Uuid::new_v5(&Uuid::NAMESPACE_OID, &record.id.offset.to_be_bytes()));
@@ -429,5 +456,7 @@ fn plan(record: &Record) -> Plan {
         failures: if garbled { vec![failure] } else { Vec::new() },
         dropped: None,
         when_errors: 0,
+        unknown: None,
+        waits: None,
     }
 }

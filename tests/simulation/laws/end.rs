@@ -46,6 +46,7 @@ impl World {
             self.laws.dropped
         );
         self.seen.dropped += dropped;
+        self.law_keys();
         self.law_isolation();
     }
 

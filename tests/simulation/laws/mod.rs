@@ -424,20 +424,9 @@ impl World {
             course.handed == 1 || maybe_tried || !self.was_sent(event),
             "P3: event {event} may have been sent before and is handed on unmarked"
         );
-        self.law_supersedes(process, event);
+        self.law_routed(process, event);
         let source = self.spec.events[event].source;
-        let (now, wall) = (self.now, self.wall_of(process));
-        let of = &mut self.processes[process];
-        for number in self.spec.events[event].messages.clone() {
-            // Who gets a record anew counts its tries anew.
-            of.watch.tries.remove(&number);
-            if let Some(at) = self.spec.messages[number].expires {
-                let left = Duration::from_millis(u64::try_from(at.0 - wall.0).unwrap_or(0));
-                of.watch.expires.insert(number, now + left);
-                let late_from = &mut self.laws.fates[number].late_from;
-                *late_from = Some(late_from.map_or(now + left, |from| from.min(now + left)));
-            }
-        }
+        let of = &self.processes[process];
         // What is being given up is not held any more: only its calls away are waited for.
         let revoking: Vec<_> = of.kafka.table.held().filter(|(_, _, held)| held.revoking).collect();
         let is_held = |id: &&RecordId| {
@@ -454,6 +443,23 @@ impl World {
         );
     }
 
+    /// A record gets its messages: when it reaches a scheduler, and when its key is known at last.
+    pub fn law_routed(&mut self, process: ProcessNo, event: EventNo) {
+        self.law_supersedes(process, event);
+        let (now, wall) = (self.now, self.wall_of(process));
+        let watch = &mut self.processes[process].watch;
+        for number in self.spec.events[event].messages.clone() {
+            // Who gets a record anew counts its tries anew.
+            watch.tries.remove(&number);
+            if let Some(at) = self.spec.messages[number].expires {
+                let left = Duration::from_millis(u64::try_from(at.0 - wall.0).unwrap_or(0));
+                watch.expires.insert(number, now + left);
+                let late_from = &mut self.laws.fates[number].late_from;
+                *late_from = Some(late_from.map_or(now + left, |from| from.min(now + left)));
+            }
+        }
+    }
+
     /// A record's messages may take the place of older ones that its process holds.
     fn law_supersedes(&mut self, process: ProcessNo, event: EventNo) {
         let newer: Vec<MessageNo> = self.spec.events[event].messages.clone().collect();
@@ -461,7 +467,8 @@ impl World {
             return;
         }
         let of = &self.processes[process];
-        let open = of.open.iter().flat_map(|id| self.spec.events[of.events[id]].messages.clone());
+        let others = of.open.iter().map(|id| of.events[id]).filter(|other| *other != event);
+        let open = others.flat_map(|other| self.spec.events[other].messages.clone());
         let lane = |message: &Message| {
             (message.account, message.path, message.room.clone(), message.priority, message.conflate)
         };

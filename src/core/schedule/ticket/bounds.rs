@@ -85,11 +85,26 @@ impl Held {
     ) {
         let it = &mut self.partitions[partition as usize];
         it.load.records += 1;
-        it.load.bytes += weight;
         let source = &mut self.sources[usize::from(it.source.0)];
         source.load.records += 1;
-        source.load.bytes += weight;
         source.received += 1;
+        self.swell(partition, weight, now, effects);
+    }
+
+    /// What a record that is held keeps in memory has grown.
+    pub fn add_weight(&mut self, record: u32, weight: usize, now: Mono, effects: &mut impl Extend<Effect>) {
+        let held = &mut self.records[record as usize];
+        held.weight += weight;
+        let partition = held.partition;
+        self.swell(partition, weight, now, effects);
+    }
+
+    /// Adds bytes to what a partition and its source hold, and closes what stands at its bound.
+    fn swell(&mut self, partition: u32, weight: usize, now: Mono, effects: &mut impl Extend<Effect>) {
+        let it = &mut self.partitions[partition as usize];
+        it.load.bytes += weight;
+        let source = &mut self.sources[usize::from(it.source.0)];
+        source.load.bytes += weight;
         let limit = source.limit;
         if let (Some(why), true) = (source.load.reaches(limit), source.open) {
             (source.open, source.why, source.since) = (false, Some(why), now);
