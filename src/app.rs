@@ -8,6 +8,7 @@
 
 mod crosscheck;
 mod reach;
+pub mod reload;
 mod settings;
 mod shares;
 mod standin;

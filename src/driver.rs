@@ -11,6 +11,7 @@ mod counts;
 mod directories;
 mod handle;
 mod letters;
+mod reload;
 mod report;
 mod shares;
 mod sources;
@@ -28,6 +29,7 @@ use tracing::{debug, error, info, warn};
 
 pub use self::directories::{DirectoryReport, Lookups};
 pub use self::handle::{Detail, Handle, Paused, Report, SourceReport, SourceState};
+pub use self::reload::{AccountReload, ConfigReport, MakePlanner, Reload, ReloadResult, Reread};
 pub use self::shares::Leases;
 pub use self::stats::{AccountStats, BOUNDS_MS, Histogram, OUTCOMES};
 
@@ -169,6 +171,7 @@ pub struct Driver {
     gates: GateLog,
     pauses: PauseLog,
     conflation: ConflationLog,
+    config: ConfigReport,
     drain_timeout: Duration,
     phase: Phase,
     next_tick: Mono,
@@ -202,6 +205,7 @@ impl Driver {
         }
         let counts = Counts::new(&parts.accounts, &names, &tables, answer_to.clone());
         let shares = Shares::new(&parts.accounts, parts.leases);
+        let config = ConfigReport { loaded_at: parts.clock.wall(), generation: 1, ..ConfigReport::default() };
         let accounts: Vec<_> = parts
             .accounts
             .into_iter()
@@ -219,6 +223,7 @@ impl Driver {
             gates: GateLog::new(accounts.iter().map(|account| account.name.clone()).collect()),
             pauses: PauseLog::default(),
             conflation: ConflationLog::default(),
+            config,
             accounts,
             sources,
             inbox: parts.inbox,
@@ -332,7 +337,7 @@ impl Driver {
         self.tick_shares(now);
         let snapshot = self.scheduler.snapshot(now);
         self.gates.look(&snapshot, now.mono);
-        self.conflation.look(&snapshot, &self.names.routes, now.mono);
+        self.conflation.look(&snapshot, now.mono);
         self.tell_pauses(&snapshot, now);
     }
 
@@ -381,6 +386,10 @@ impl Driver {
             Request::Report { answer, detail } => {
                 // Whoever asked may have gone away meanwhile.
                 let _ = answer.send(self.report(now, detail));
+            }
+            Request::Reread { reread, answer } => {
+                let taken = self.handle_reread(reread, now);
+                let _ = answer.send(taken);
             }
             Request::Stop if self.phase == Phase::Running => {
                 info!(within = ?self.drain_timeout, "stopping: nothing new is sent, calls and letters may land");

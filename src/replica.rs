@@ -12,8 +12,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tracing::{info, warn};
 
 use crate::broker::Buckets;
-use crate::core::model::{AccountId, Path};
-use crate::core::share::lease::{Book, Step, Told};
+use crate::core::model::AccountId;
+use crate::core::share::lease::{Book, News, Step, Told};
 use crate::core::time::Mono;
 
 /// How long leaving may take. Others then wait for the lease to run out.
@@ -33,8 +33,8 @@ pub struct Leases {
     pub buckets: Arc<dyn Buckets>,
     /// Who is told.
     pub told: UnboundedSender<(AccountId, Told)>,
-    /// Bans that this process met; closed when the driver has ended.
-    pub bans: UnboundedReceiver<(Path, Duration)>,
+    /// What the driver tells; closed when it has ended.
+    pub news: UnboundedReceiver<News>,
 }
 
 impl Leases {
@@ -50,8 +50,8 @@ impl Leases {
                     let wait = tokio::time::sleep(at.since(mono()));
                     tokio::select! {
                         () = wait => {}
-                        ban = self.bans.recv() => match ban {
-                            Some((path, wait)) => self.book.handle_ban(path, wait, mono()),
+                        news = self.news.recv() => match news {
+                            Some(news) => self.book.handle_news(news, mono()),
                             None => break,
                         },
                     }

@@ -9,7 +9,7 @@ use crate::core::model::{AccountId, Path};
 use crate::core::schedule::status::{Bound, GateState, PathSnapshot, SourceSnapshot};
 use crate::core::time::Wall;
 use crate::core::watermark::METADATA_FULL;
-use crate::driver::{AccountStats, DirectoryReport, OUTCOMES, Paused, Report, SourceReport};
+use crate::driver::{AccountStats, ConfigReport, DirectoryReport, OUTCOMES, Paused, Report, SourceReport};
 
 /// The report, for people and scripts.
 pub(super) fn json(report: &Report, names: &Names) -> Value {
@@ -28,6 +28,7 @@ pub(super) fn json(report: &Report, names: &Names) -> Value {
         "at": report.at.rfc3339(),
         "uptime_seconds": report.uptime.as_secs(),
         "draining": report.draining,
+        "config": config(&report.config),
         "rooms": snapshot.rooms,
         "calls_away": snapshot.calls_away,
         "letters_waiting": snapshot.letters_waiting,
@@ -35,7 +36,7 @@ pub(super) fn json(report: &Report, names: &Names) -> Value {
         "sources": sources(report, names),
         "accounts": accounts(report, names),
         "directories": report.directories.iter().map(directory).collect::<Vec<_>>(),
-        "routes": routes(report, names),
+        "routes": routes(report),
         "messages": messages,
     })
 }
@@ -56,9 +57,21 @@ fn directory(directory: &DirectoryReport) -> Value {
     })
 }
 
+/// Which config runs, and what became of reloads.
+fn config(config: &ConfigReport) -> Value {
+    let last = config.last.map(|(at, result)| json!({ "at": at.rfc3339(), "result": result.word() }));
+    json!({
+        "loaded_at": config.loaded_at.rfc3339(),
+        "generation": config.generation,
+        "last_reload": last,
+        "needs_restart": config.needs_restart,
+        "problems": config.problems,
+    })
+}
+
 /// What the routes did with messages before any call.
-fn routes(report: &Report, names: &Names) -> Vec<Value> {
-    let counts = names.routes.iter().zip(&report.snapshot.conflated);
+fn routes(report: &Report) -> Vec<Value> {
+    let counts = report.snapshot.conflated.iter();
     counts.map(|(name, conflated)| json!({ "name": &**name, "conflated": conflated })).collect()
 }
 

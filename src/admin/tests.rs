@@ -19,7 +19,8 @@ use crate::core::schedule::{IntakeReason, Scheduler, Settings as Schedule};
 use crate::core::share::Standing;
 use crate::core::time::Wall;
 use crate::driver::{
-    AccountStats, Detail, DirectoryReport, Driver, Parts, Paused, Report, SourceReport, SourceState,
+    AccountStats, ConfigReport, Detail, DirectoryReport, Driver, Parts, Paused, ReloadResult, Report,
+    SourceReport, SourceState,
 };
 
 /// A loop without sources and accounts.
@@ -128,6 +129,18 @@ fn directory() -> DirectoryReport {
     }
 }
 
+/// A config that was reloaded, and then refused.
+fn config() -> ConfigReport {
+    ConfigReport {
+        loaded_at: Wall(1_769_903_950_123),
+        generation: 3,
+        last: Some((Wall(1_769_903_970_123), ReloadResult::Refused)),
+        results: [2, 1, 4],
+        needs_restart: vec!["sources.live.brokers".to_owned()],
+        problems: vec!["roomcast.toml:3:1: routes: found nothing".to_owned()],
+    }
+}
+
 /// Two sources, one account: its room path is banned, its broadcasts have used up the day.
 fn report() -> Report {
     let closed = |cause| GateState::Closed {
@@ -149,6 +162,7 @@ fn report() -> Report {
     let account = Some(AccountId(0));
     let shares = vec![Standing { kind: "nats_kv", replicas: Some(3), why: "a reason".to_owned() }];
     Report {
+        config: config(),
         at: Wall(1_769_903_999_123),
         uptime: Duration::from_secs(61),
         draining: false,
@@ -159,7 +173,7 @@ fn report() -> Report {
                 ((None, Fate::Dropped(DropReason::Unmatched)), 4),
             ]
             .into(),
-            conflated: vec![9],
+            conflated: vec![("scores".into(), 9)],
             waiting_for_keys: [(DirectoryId(0), 3)].into(),
             sources: vec![
                 SourceSnapshot {
@@ -262,6 +276,11 @@ fn metrics_tell_the_report() {
         "roomcast_paused_partitions{source=\"live\",bound=\"commit_metadata\"} 2",
         "roomcast_commit_metadata_bytes{source=\"live\"} 3100",
         "roomcast_conflated_total{route=\"scores\"} 9",
+        "roomcast_config_reloads_total{result=\"took\"} 2",
+        "roomcast_config_reloads_total{result=\"refused\"} 4",
+        "roomcast_config_last_reload_successful 0",
+        "roomcast_config_loaded_timestamp_seconds 1769903950",
+        "roomcast_config_needs_restart 1",
         "roomcast_assigned_partitions{source=\"live\"} 2",
         "roomcast_lag_records{source=\"live\"} 900",
         "roomcast_source_state{source=\"match\",state=\"waiting\"} 1",
@@ -360,6 +379,14 @@ fn status_tells_the_report_as_json() {
     );
     assert_eq!((&directory["why"], &paused["waiting_for_keys"]), (&"line 3: found no key".into(), &2.into()));
     assert_eq!(json["routes"], serde_json::json!([{ "name": "scores", "conflated": 9 }]));
+    let config = serde_json::json!({
+        "loaded_at": "2026-01-31T23:59:10.123Z",
+        "generation": 3,
+        "last_reload": { "at": "2026-01-31T23:59:30.123Z", "result": "refused" },
+        "needs_restart": ["sources.live.brokers"],
+        "problems": ["roomcast.toml:3:1: routes: found nothing"],
+    });
+    assert_eq!(json["config"], config);
     assert_eq!(
         (&json["sources"][1]["state"], &json["sources"][1]["why"]),
         (&"waiting".into(), &"no broker".into())

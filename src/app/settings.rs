@@ -76,6 +76,8 @@ pub struct Admin {
     pub probes: Option<SocketAddr>,
     /// The token; where there is none, one is made for this run.
     pub token: Option<SecretString>,
+    /// Whether the config is read again when one of its files changes.
+    pub watch: bool,
 }
 
 impl Admin {
@@ -108,11 +110,9 @@ impl Admin {
                  such as \"127.0.0.1:9600\"; probes and metrics alone go to `probes`, without a token",
             );
         }
-        if section.boolean("watch", false) {
-            section.wrong("watch", "true", "false: reloading is not built in yet");
-        }
+        let watch = section.boolean("watch", false);
         section.finish();
-        Self { listen, probes, token }
+        Self { listen, probes, token, watch }
     }
 }
 

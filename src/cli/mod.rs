@@ -10,6 +10,7 @@ pub mod explain;
 pub mod live;
 pub mod output;
 pub mod record;
+mod reload;
 pub mod requests;
 pub mod run;
 pub mod schema;
@@ -69,7 +70,7 @@ pub enum Command {
     /// See it all at once, with nothing to install: a broker, both providers and a live stream with
     /// everything that goes wrong, in one process, in less than a minute.
     Demo(demo::Args),
-    /// Bring events into chatrooms until a signal ends it: the daemon.
+    /// Bring events into chatrooms until a signal ends it: the daemon. SIGHUP reads the config again.
     Run,
     /// Read and compile all of the config, and say what it amounts to.
     Check(check::Args),
@@ -158,10 +159,14 @@ pub fn load(cli: &Cli) -> Result<Loaded, Error> {
 
 /// Reads the config's files and the environment, or tells what keeps them from being read.
 fn read(cli: &Cli) -> Result<Loaded, (Vec<Problem>, Texts)> {
+    config::load(&cli.config, environment()).map_err(|broken| (all_problems(&broken), broken.texts))
+}
+
+/// The whole environment, as `config::load` wants it.
+fn environment() -> impl Iterator<Item = (String, String)> {
     let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     // A variable of ours that is not UTF-8 keeps its name, so that its key is not silently absent.
-    let env = env.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
-    config::load(&cli.config, env).map_err(|broken| (all_problems(&broken), broken.texts))
+    env.map(|(name, value)| (name, value.to_string_lossy().into_owned()))
 }
 
 /// What is wrong with a config that cannot be read, and with what could be read of it.

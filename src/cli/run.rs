@@ -1,7 +1,7 @@
 //! `roomcast run`: the daemon.
 //!
 //! [`main`] reads the config and begins to log; [`run`] starts the sources, the loop and the admin port, and waits for the end: SIGTERM or SIGINT drain,
-//! a second one ends the process at once. What it is made of was built and checked by `app`.
+//! a second one ends the process at once; SIGHUP reads the config again (`reload`). What it is made of was built and checked by `app`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use super::reload::{self, Reloader};
 use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
-use crate::app::{self, Account, App, Shares, SourceConfig};
+use crate::app::{Account, App, Shares, SourceConfig};
 use crate::broker::{Followed, Started};
 use crate::clock::Clock;
 use crate::core::model::{AccountId, SourceId};
@@ -45,29 +46,36 @@ pub fn main(cli: &Cli) -> Result<ExitCode, Error> {
     filter.map_err(|error| Error::Usage(format!("{error:#}")))?;
     telemetry::log_panics();
     let loaded = super::load(cli)?;
-    let app = super::build(&loaded, &app::open_secret)?;
+    let (app, running) = reload::begin(&loaded)?;
     let opened = super::open_directories(&app, &loaded)?;
     output::complain(&config::render::problems(&app.warnings, &loaded.texts, super::look()));
     let runtime = super::runtime()?;
-    let code = runtime.block_on(run(app, opened));
+    let reloader = Reloader { files: cli.config.clone(), running, watch: app.admin.watch };
+    let code = runtime.block_on(run(app, opened, reloader));
     // A name that is being looked up would keep the process for as long as the resolver likes.
     runtime.shutdown_timeout(LINGER);
     Ok(code?)
 }
 
-/// Runs, with the files of its directories as they were `opened`, until a signal has drained it (exit code 0), or the drain ran out of time or nothing is
-/// left to run (1).
+/// Runs, with the files of its directories as they were `opened`, until a signal has drained it (exit
+/// code 0), or the drain ran out of time or nothing is left to run (1).
 ///
 /// # Errors
 /// What cannot be started: an account's address, the admin port, the file of its token.
-pub async fn run(app: App, opened: Vec<Option<Opened>>) -> anyhow::Result<ExitCode> {
-    let signals = Signals::listen()?;
+pub(super) async fn run(
+    app: App,
+    opened: Vec<Option<Opened>>,
+    reloader: Reloader,
+) -> anyhow::Result<ExitCode> {
+    let (signals, hangups) = (Signals::listen()?, listen(SignalKind::hangup())?);
     let daemon = assemble(app, opened).await?;
     let signals = tokio::spawn(signals.obey(daemon.handle.clone(), daemon.token_file()));
+    let reloads = tokio::spawn(reloader.keep(hangups, daemon.handle.clone(), daemon.directories));
     let ended = tokio::spawn(daemon.driver.run()).await.context("the loop failed; the log says how")?;
     // Shares are given back when the last call has landed.
     daemon.keepers.join_all().await;
     signals.abort();
+    reloads.abort();
     Ok(match ended {
         Ended::Drained => {
             info!("drained");
@@ -92,6 +100,8 @@ pub(super) struct Daemon {
     pub made: Option<MadeToken>,
     /// Those who keep leases of quotas; they end after the loop.
     pub keepers: JoinSet<()>,
+    /// Those who keep directories, where there are any.
+    pub directories: Option<directory::Keepers>,
 }
 
 impl Daemon {
@@ -128,7 +138,7 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
     let (seed, _) = Uuid::new_v4().as_u64_pair();
     let scheduler = Scheduler::new(app.settings(seed), clock.now());
     let names = Arc::new(app.names);
-    let lookups = keep_directories(&app.directories, opened, &app.sources);
+    let (lookups, directories) = keep_directories(&app.directories, opened, &app.sources);
     let (sender, inbox) = mpsc::channel(INBOX);
     let mut sources = Vec::new();
     for source in app.sources {
@@ -154,7 +164,7 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
     let serving = port.serve(admin::View { handle: handle.clone(), names });
     let token_file = made.as_ref().map(|made| made.path().to_owned());
     info!(listen = %serving.listen, probes = ?serving.probes, ?token_file, "admin port open");
-    Ok(Daemon { driver, handle, serving, made, keepers })
+    Ok(Daemon { driver, handle, serving, made, keepers, directories })
 }
 
 /// What the loop needs of an account. Its calls of the day are counted beside the letters of the
@@ -172,9 +182,9 @@ fn keep_directories(
     directories: &[Directory],
     mut opened: Vec<Option<Opened>>,
     sources: &[SourceConfig],
-) -> Lookups {
+) -> (Lookups, Option<directory::Keepers>) {
     if directories.is_empty() {
-        return Lookups::default();
+        return (Lookups::default(), None);
     }
     let names = directories.iter().map(|directory| (directory.view.name.clone(), directory.kind())).collect();
     let mut held = Directories::new(directories.len());
@@ -187,20 +197,20 @@ fn keep_directories(
     let follow = |SourceId(source): SourceId, table: &str, told: mpsc::Sender<Followed>| {
         sources[usize::from(source)].broker.follow(table, told);
     };
-    let (_, updates) = directory::keep(directories, opened, follow);
-    Lookups { names, held, updates: Some(updates) }
+    let (keepers, updates) = directory::keep(directories, opened, follow);
+    (Lookups { names, held, updates: Some(updates) }, Some(keepers))
 }
 
 /// Begins to keep the leases of those accounts that share their quotas by a bucket.
 fn keep_leases(accounts: &[Account], sources: &[Started], clock: Clock) -> (Leases, JoinSet<()>) {
     let (told, hears) = mpsc::unbounded_channel();
-    let (mut keepers, mut bans) = (JoinSet::new(), Vec::new());
+    let (mut keepers, mut keep) = (JoinSet::new(), Vec::new());
     for (account, id) in accounts.iter().zip(0..) {
         let Sharing::Leased { source, bucket, max_replicas } = &account.shares.sharing else { continue };
         let buckets = sources[usize::from(source.0)].buckets.clone();
         let buckets = buckets.expect("the config takes no source without buckets for leases");
-        let (ban, banned) = mpsc::unbounded_channel();
-        bans.push((AccountId(id), ban));
+        let (tell, news) = mpsc::unbounded_channel();
+        keep.push((AccountId(id), tell));
         let (me, quotas) = (Uuid::new_v4().simple().to_string(), account.shares.quotas.clone());
         let keeper = replica::Leases {
             account: AccountId(id),
@@ -209,12 +219,17 @@ fn keep_leases(accounts: &[Account], sources: &[Started], clock: Clock) -> (Leas
             book: Book::new(me, quotas, *max_replicas, account.provider.timeout(), clock.mono()),
             buckets,
             told: told.clone(),
-            bans: banned,
+            news,
         };
         keepers.spawn(keeper.keep(move || clock.mono()));
     }
-    let told = (!bans.is_empty()).then_some(hears);
-    (Leases { told, bans }, keepers)
+    let told = (!keep.is_empty()).then_some(hears);
+    (Leases { told, keepers: keep }, keepers)
+}
+
+/// From here on a signal of that kind does not end the process by itself.
+fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("signals cannot be listened to")
 }
 
 /// The signals that end the process.
@@ -226,8 +241,7 @@ struct Signals {
 impl Signals {
     /// From here on the signals no longer end the process by themselves.
     fn listen() -> anyhow::Result<Self> {
-        let of = |kind| signal(kind).context("signals cannot be listened to");
-        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) -> &'static str {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::directories::DirectoryReport;
+use super::reload::{ConfigReport, Reread};
 use super::stats::AccountStats;
 use crate::clock::Clock;
 use crate::core::model::{AccountId, Path, Room};
@@ -46,6 +47,7 @@ impl Pulse {
 /// What the loop is asked.
 pub(super) enum Request {
     Report { answer: oneshot::Sender<Report>, detail: bool },
+    Reread { reread: Reread, answer: oneshot::Sender<Result<u64, String>> },
     Stop,
 }
 
@@ -76,6 +78,18 @@ impl Handle {
         let (answer, report) = oneshot::channel();
         self.ask.send(Request::Report { answer, detail }).ok()?;
         report.await.ok()
+    }
+
+    /// Goes on with another config, or notes that it is wrong; the generation that runs then.
+    ///
+    /// # Errors
+    /// Why nothing was taken, where that was not said in `reread`: the process is about to end, or has
+    /// more routes than ids.
+    pub async fn reload(&self, reread: Reread) -> Result<u64, String> {
+        let (answer, taken) = oneshot::channel();
+        let ended = || "the loop has ended".to_owned();
+        self.ask.send(Request::Reread { reread, answer }).map_err(|_| ended())?;
+        taken.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Asks for an orderly end: nothing new is sent, calls away and letters land, sources commit.
@@ -109,6 +123,8 @@ pub struct Report {
     pub uptime: Duration,
     /// A stop was asked for.
     pub draining: bool,
+    /// The config that runs, and what became of reloads.
+    pub config: ConfigReport,
     /// What the scheduler tells.
     pub snapshot: Snapshot,
     /// By `SourceId`.

@@ -1,5 +1,6 @@
 //! What the loop tells of itself when it is asked, and the log of what pauses.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,24 +43,25 @@ pub(super) struct PauseLog {
 /// Remembers how many messages of each route gave way to newer ones.
 #[derive(Debug, Default)]
 pub(super) struct ConflationLog {
-    told: Vec<u64>,
+    told: BTreeMap<Arc<str>, u64>,
     at: Mono,
 }
 
 impl ConflationLog {
     /// Says how many there were since the last time, at most every [`super::LOG_EVERY`].
-    pub(super) fn look(&mut self, snapshot: &Snapshot, routes: &[Arc<str>], now: Mono) {
+    pub(super) fn look(&mut self, snapshot: &Snapshot, now: Mono) {
         if now < self.at + super::LOG_EVERY {
             return;
         }
         self.at = now;
-        self.told.resize(snapshot.conflated.len(), 0);
-        for ((count, told), route) in snapshot.conflated.iter().zip(&mut self.told).zip(routes) {
-            if count > told {
-                info!(%route, messages = count - *told, "conflated: newer messages took their places");
-                *told = *count;
+        for (route, count) in &snapshot.conflated {
+            let told = self.told.get(route).copied().unwrap_or(0);
+            if *count > told {
+                info!(%route, messages = count - told, "conflated: newer messages took their places");
             }
         }
+        // Of routes that are no more nothing is remembered.
+        self.told = snapshot.conflated.iter().cloned().collect();
     }
 }
 
@@ -75,6 +77,7 @@ impl Driver {
             at: now.wall,
             uptime: now.mono.since(Mono(0)),
             draining: self.phase != super::Phase::Running,
+            config: self.config.clone(),
             directories: self.shelf.reports(&snapshot, now.mono),
             snapshot,
             sources: self

@@ -1,6 +1,7 @@
 //! This process's share of each account's quotas: what sources and the keeper of leases tell goes into
 //! `core::share`, and what comes of it to the scheduler.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -9,10 +10,10 @@ use tracing::info;
 use super::{AccountParts, Driver};
 use crate::core::model::{AccountId, PartitionId, Path, SourceId};
 use crate::core::provider::{Outcome, Throttle};
-use crate::core::share::lease::Told;
+use crate::core::share::lease::{News, Told};
 use crate::core::share::settings::Sharing;
 use crate::core::share::spread::{Spread, Unit};
-use crate::core::share::{Grant, Growth, Standing};
+use crate::core::share::{Grant, Growth, Quotas, Standing};
 use crate::core::time::{Mono, Now};
 
 /// A reader that has not heard of its NATS server for so long sends no more: another may read by then
@@ -26,8 +27,8 @@ const LONGEST: Duration = Duration::from_secs(7);
 pub struct Leases {
     /// Shares as they come; `None` where no account has leases.
     pub told: Option<UnboundedReceiver<(AccountId, Told)>>,
-    /// By account: where bans go.
-    pub bans: Vec<(AccountId, UnboundedSender<(Path, Duration)>)>,
+    /// By account: who keeps its leases.
+    pub keepers: Vec<(AccountId, UnboundedSender<News>)>,
 }
 
 /// The shares of all accounts.
@@ -36,10 +37,13 @@ pub(super) struct Shares {
     pub(super) leases: Leases,
     /// Sources without a connection, and since when.
     cut_off: Vec<(SourceId, Mono)>,
+    /// All partitions of sources that told them.
+    orders: BTreeMap<SourceId, Vec<PartitionId>>,
 }
 
 struct Shared {
     sharing: Sharing,
+    quotas: Quotas,
     /// Where partitions or readers decide.
     spread: Option<Spread>,
     first: Option<Grant>,
@@ -48,30 +52,11 @@ struct Shared {
 
 impl Shares {
     pub(super) fn new(accounts: &[AccountParts], leases: Leases) -> Self {
-        let accounts = accounts.iter().map(|account| {
-            let (sharing, quotas) = (account.sharing.clone(), account.quotas.clone());
-            let none = Grant::lasting(quotas.none(), Growth::Handed);
-            let (spread, first) = match &sharing {
-                Sharing::Whole => (None, None),
-                Sharing::Fixed { max_replicas } => {
-                    (None, Some(Grant::lasting(quotas.fixed(*max_replicas), Growth::Fresh)))
-                }
-                Sharing::Leased { .. } => (None, Some(none)),
-                Sharing::Partitions(_) => (Some(Spread::partitions(quotas)), Some(none)),
-                Sharing::Readers(sources) => {
-                    let is_short = account.provider.timeout() <= LONGEST;
-                    let growth = if is_short { Growth::Fresh } else { Growth::Handed };
-                    (Some(Spread::readers(quotas, sources.iter().map(reader), growth)), Some(none))
-                }
-            };
-            let replicas = match &sharing {
-                Sharing::Fixed { max_replicas } => Some(*max_replicas),
-                _ => None,
-            };
-            let standing = Standing { kind: sharing.word(), replicas, why: String::new() };
-            Shared { sharing, spread, first, standing }
-        });
-        Self { accounts: accounts.collect(), leases, cut_off: Vec::new() }
+        let of = |account: &AccountParts| {
+            Shared::new(account.sharing.clone(), account.quotas.clone(), account.provider.timeout())
+        };
+        let accounts = accounts.iter().map(of).collect();
+        Self { accounts, leases, cut_off: Vec::new(), orders: BTreeMap::new() }
     }
 
     /// How each account's quotas are shared, by `AccountId`.
@@ -89,6 +74,31 @@ impl Shares {
 
     fn spreads(&mut self) -> impl Iterator<Item = (&Sharing, &mut Spread)> {
         self.accounts.iter_mut().filter_map(|account| Some((&account.sharing, account.spread.as_mut()?)))
+    }
+}
+
+impl Shared {
+    fn new(sharing: Sharing, quotas: Quotas, timeout: Duration) -> Self {
+        let none = Grant::lasting(quotas.none(), Growth::Handed);
+        let all = quotas.clone();
+        let (spread, first) = match &sharing {
+            Sharing::Whole => (None, None),
+            Sharing::Fixed { max_replicas } => {
+                (None, Some(Grant::lasting(quotas.fixed(*max_replicas), Growth::Fresh)))
+            }
+            Sharing::Leased { .. } => (None, Some(none)),
+            Sharing::Partitions(_) => (Some(Spread::partitions(all)), Some(none)),
+            Sharing::Readers(sources) => {
+                let growth = if timeout <= LONGEST { Growth::Fresh } else { Growth::Handed };
+                (Some(Spread::readers(all, sources.iter().map(reader), growth)), Some(none))
+            }
+        };
+        let replicas = match &sharing {
+            Sharing::Fixed { max_replicas } => Some(*max_replicas),
+            _ => None,
+        };
+        let standing = Standing { kind: sharing.word(), replicas, why: String::new() };
+        Self { sharing, quotas, spread, first, standing }
     }
 }
 
@@ -118,6 +128,9 @@ impl Driver {
         order: Option<&[PartitionId]>,
         now: Now,
     ) {
+        if let Some(order) = order {
+            self.shares.orders.insert(source, order.to_vec());
+        }
         for (sharing, spread) in self.shares.spreads() {
             match sharing {
                 Sharing::Partitions(of) if *of == source => {
@@ -164,6 +177,67 @@ impl Driver {
             }
             _ => {}
         }
+    }
+
+    /// Quotas, or how they are shared, are others from now on. Smaller ones hold at once; what is gained
+    /// is gained as if others had had it.
+    pub(super) fn reload_shares(&mut self, accounts: Vec<(Sharing, Quotas, Duration)>, now: Now) {
+        for ((sharing, quotas, timeout), id) in accounts.into_iter().zip(0..) {
+            let of = &mut self.shares.accounts[usize::from(id)];
+            let is_same = of.sharing == sharing;
+            if is_same && of.quotas == quotas {
+                continue;
+            }
+            let old = std::mem::replace(of, Shared::new(sharing, quotas.clone(), timeout));
+            match &of.sharing {
+                Sharing::Whole => {
+                    let all = Grant::lasting(quotas.whole(), Growth::Handed);
+                    self.scheduler.handle_share(AccountId(id), &all, now);
+                }
+                Sharing::Fixed { max_replicas } => {
+                    let part = Grant::lasting(quotas.fixed(*max_replicas), Growth::Handed);
+                    self.scheduler.handle_share(AccountId(id), &part, now);
+                }
+                Sharing::Leased { .. } => {
+                    of.standing = old.standing;
+                    let keepers = self.shares.leases.keepers.iter();
+                    for (_, keeper) in keepers.filter(|(of, _)| *of == AccountId(id)) {
+                        // A keeper that has ended keeps nothing.
+                        let _ = keeper.send(News::Quotas(Box::new(quotas.clone()), timeout));
+                    }
+                }
+                Sharing::Partitions(_) | Sharing::Readers(_) if is_same => {
+                    (of.spread, of.standing) = (old.spread, old.standing);
+                    if let Some(spread) = &mut of.spread {
+                        spread.set_quotas(quotas);
+                    }
+                }
+                Sharing::Partitions(_) | Sharing::Readers(_) => self.spread_anew(AccountId(id), now),
+            }
+        }
+        self.tell_shares(now);
+    }
+
+    /// What this process holds of what an account's quotas are spread over from now on.
+    fn spread_anew(&mut self, account: AccountId, now: Now) {
+        let of = &mut self.shares.accounts[usize::from(account.0)];
+        let Some(spread) = &mut of.spread else { return };
+        match &of.sharing {
+            Sharing::Partitions(source) => {
+                if let Some(order) = self.shares.orders.get(source) {
+                    spread.handle_order(units(order).collect(), now.mono);
+                }
+                let held = self.sources[usize::from(source.0)].partitions.keys();
+                spread.handle_held(held.map(|partition| Unit(partition.0)));
+            }
+            Sharing::Readers(sources) => {
+                let reads = |source: &&SourceId| !self.sources[usize::from(source.0)].partitions.is_empty();
+                spread.handle_held(sources.iter().filter(reads).map(reader));
+            }
+            _ => {}
+        }
+        // Others had it by the rule before.
+        spread.handle_frozen();
     }
 
     /// After the process stood still: what it holds it may have lost, and learns of it soon. Until then
@@ -213,7 +287,8 @@ impl Driver {
 
     /// Tells the other replicas of a ban that an answer told of.
     pub(super) fn share_ban(&self, account: AccountId, path: Path, outcomes: &[Outcome], now: Now) {
-        let Some((_, bans)) = self.shares.leases.bans.iter().find(|(of, _)| *of == account) else { return };
+        let keepers = &self.shares.leases.keepers;
+        let Some((_, keeper)) = keepers.iter().find(|(of, _)| *of == account) else { return };
         let waits = outcomes.iter().filter_map(|outcome| match outcome {
             Outcome::Throttled { scope: Throttle::Path(wait), .. } => Some(*wait),
             Outcome::Throttled { scope: Throttle::PathUntilMidnight, .. } => {
@@ -223,7 +298,7 @@ impl Driver {
         });
         if let Some(wait) = waits.max() {
             // A keeper that has ended has nobody to tell.
-            let _ = bans.send((path, wait));
+            let _ = keeper.send(News::Ban(path, wait));
         }
     }
 

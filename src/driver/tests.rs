@@ -1,6 +1,7 @@
 //! The loop with a source that is two channels and a server that speaks raw HTTP.
 
 mod directories;
+mod reload;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use crate::core::model::AccountId;
 use crate::core::model::{Class, Path};
 use crate::core::provider::Acceptance;
 use crate::core::schedule::status::{Fate, GateCause, GateState};
-use crate::core::share::lease::Told;
+use crate::core::share::lease::{News, Told};
 use crate::core::share::{Grant, Growth, Standing};
 
 #[tokio::test]
@@ -317,7 +318,7 @@ async fn leases_are_told_and_bans_go_both_ways() {
     let account = AccountId(0);
     let options = Options {
         sharing: Sharing::Leased { source: SOURCE, bucket: "b".to_owned(), max_replicas: 2 },
-        leases: Leases { told: Some(hears), bans: vec![(account, ban)] },
+        leases: Leases { told: Some(hears), keepers: vec![(account, ban)] },
         ..Options::default()
     };
     let mut world = start(|body| Treat::Answer(if body.ends_with("ban") { 429 } else { 200 }), options).await;
@@ -334,7 +335,7 @@ async fn leases_are_told_and_bans_go_both_ways() {
     assert_eq!(world.settled().await, 1);
     assert_eq!(slots(&world).await, 25_000);
     world.send(2, "b", "ban").await;
-    let (path, wait) = bans.recv().await.unwrap();
+    let Some(News::Ban(path, wait)) = bans.recv().await else { panic!("no ban was told") };
     assert_eq!((path, wait), (Path::Room, Duration::from_secs(7)));
     let gate = |report: &Report, path: Path| report.snapshot.accounts[0][path as usize].gate.clone();
     let elsewhere = vec![(Path::Users, Duration::from_secs(5))];

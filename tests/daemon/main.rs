@@ -17,6 +17,7 @@ mod ends;
 mod headline;
 mod kinds;
 mod poison;
+mod reload;
 mod secrets;
 mod secure;
 mod several;

@@ -12,6 +12,7 @@ use roomcast::core::time::Mono;
 use roomcast::simulator::{self, Canned, Easemob, Effect, Judge, Knobs, Rule, Shape, Yunxin};
 
 use crate::faults::{Fault, Faults};
+use crate::reloads::Former;
 use crate::spec::token;
 
 /// A token that is good from the start: with it, others use the app.
@@ -33,8 +34,12 @@ pub struct Account {
     pub provider: Box<dyn Provider>,
     pub service: simulator::Provider,
     pub judge: Judge,
-    /// What the account may send, over all processes.
+    /// What the account may send, over all processes, by the config that runs.
     pub limits: Limits,
+    /// What it might send before.
+    pub former: Vec<Former>,
+    /// What the provider counts by.
+    pub full: Limits,
     /// When nobody can reach it.
     pub outage: (Mono, Mono),
     /// While others may have used up its quota.
@@ -84,7 +89,19 @@ impl Account {
         let mut judge = Judge::new(&knobs, "sim".to_owned());
         judge.set_faults(rules(kind, faults, rooms), Mono(0)).expect("the rules are right");
         let never = (Mono(0), Mono(0));
-        Self { kind, provider, service, judge, limits, outage: never, foreign_until: Mono(0), storm: never }
+        let full = limits.clone();
+        Self {
+            kind,
+            provider,
+            service,
+            judge,
+            limits,
+            former: Vec::new(),
+            full,
+            outage: never,
+            foreign_until: Mono(0),
+            storm: never,
+        }
     }
 
     /// What one of so many processes may send.

@@ -301,7 +301,7 @@ impl World {
     /// Others use the account until it is full, and beyond.
     pub fn foreigners(&mut self, account: usize) {
         let of = &self.accounts[account];
-        let count = of.limits.paths[Path::Room as usize].calls_per_second + 1;
+        let count = of.full.paths[Path::Room as usize].calls_per_second + 1;
         let content = of.content(
             usize::MAX,
             Path::Room,

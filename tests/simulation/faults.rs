@@ -1,4 +1,4 @@
-//! What can go wrong. Each seed has a random half of the list.
+//! What can go wrong. Each seed has a random half of the list; reloads have every fourth one.
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +61,13 @@ pub enum Fault {
     ClockJump,
     /// Messages have a time-to-live.
     Expiry,
+    /// The config changes while everything goes on.
+    Reload,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Rebalance,
         Self::LostAssignment,
         Self::Gaps,
@@ -95,6 +97,7 @@ impl Fault {
         Self::Restart,
         Self::ClockJump,
         Self::Expiry,
+        Self::Reload,
     ];
 }
 
@@ -103,11 +106,13 @@ impl Fault {
 pub struct Faults(u64);
 
 impl Faults {
-    /// A random half.
-    pub fn draw(rng: &mut fastrand::Rng) -> Self {
+    /// A random half. Reloads are not drawn, so that the other seeds stay the worlds they were before
+    /// there were any.
+    pub fn draw(rng: &mut fastrand::Rng, seed: u64) -> Self {
         let mut faults = Self::default();
         for fault in Fault::ALL {
-            if rng.bool() {
+            let is_in = if fault == Fault::Reload { seed % 4 == 2 } else { rng.bool() };
+            if is_in {
                 faults.0 |= 1 << fault as u64;
             }
         }

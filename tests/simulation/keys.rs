@@ -97,7 +97,7 @@ impl World {
             self.seen.waited_for_keys += 1;
             let event = self.processes[process].events[&woken.record().id];
             self.law_routed(process, event);
-            let plan = self.plan_of(event);
+            let plan = self.plan_of(process, event);
             self.processes[process].scheduler.handle_woken(woken, plan, now);
         }
         self.drain(process);

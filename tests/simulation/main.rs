@@ -16,6 +16,7 @@ mod keys;
 mod laws;
 mod letters;
 mod process;
+mod reloads;
 mod replicas;
 mod seen;
 mod setup;

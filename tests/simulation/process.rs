@@ -32,6 +32,8 @@ pub struct Process {
     pub kafka: KafkaClient,
     pub jet: JetClient,
     pub shares: Shares,
+    /// The id of its one route.
+    pub route: RouteId,
     pub writing: BTreeMap<BurialId, Writing>,
     pub watch: Watch,
     /// Every record that it got.
@@ -61,6 +63,7 @@ impl Process {
             kafka: KafkaClient::default(),
             jet: JetClient::default(),
             shares: Shares::default(),
+            route: RouteId(0),
             writing: BTreeMap::new(),
             watch: Watch::default(),
             events: BTreeMap::new(),
@@ -150,7 +153,7 @@ impl World {
         self.law_handed(process, event, record.maybe_tried);
         self.processes[process].events.insert(id, event);
         self.processes[process].open.insert(id);
-        let routed = self.plan_of(event);
+        let routed = self.plan_of(process, event);
         let plan = self.waiting_plan(event, &routed).unwrap_or(routed);
         let now = self.now_of(process);
         self.processes[process].scheduler.handle_record(Arc::new(record), plan, now);
@@ -158,7 +161,7 @@ impl World {
     }
 
     /// What the routes make of an event.
-    pub fn plan_of(&self, event: EventNo) -> Plan {
+    pub fn plan_of(&self, process: ProcessNo, event: EventNo) -> Plan {
         let messages: Vec<Message> = self.spec.events[event]
             .messages
             .clone()
@@ -171,7 +174,7 @@ impl World {
                     priority: message.priority,
                     id: message.id,
                     base: message.base,
-                    route: RouteId(0),
+                    route: self.processes[process].route,
                     content: message.content.clone(),
                     expires: message.expires,
                     conflate: message.conflate,
@@ -180,7 +183,7 @@ impl World {
             .collect();
         let first = messages.first().expect("every event has a message");
         Plan {
-            route: Some(RouteId(0)),
+            route: Some(self.processes[process].route),
             account: Some(first.account),
             base: first.base,
             messages,

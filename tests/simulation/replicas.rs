@@ -27,8 +27,8 @@ pub enum Sharing {
 /// What one life of a process knows of its shares, by account.
 #[derive(Default)]
 pub struct Shares {
-    spreads: Vec<Spread>,
-    books: Vec<Book>,
+    pub spreads: Vec<Spread>,
+    pub books: Vec<Book>,
     /// Whether something that the book waits for is under way.
     busy: Vec<bool>,
 }

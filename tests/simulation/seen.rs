@@ -33,6 +33,7 @@ pub struct Seen {
     pub tails_lost: u64,
     pub clock_jumps: u64,
     pub waited_for_keys: u64,
+    pub reloads: u64,
 }
 
 impl Seen {
@@ -43,7 +44,7 @@ impl Seen {
         }
     }
 
-    fn counts(&mut self) -> [(&'static str, &mut u64); 29] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 30] {
         [
             ("steps", &mut self.steps),
             ("accepted", &mut self.accepted),
@@ -74,6 +75,7 @@ impl Seen {
             ("tails lost", &mut self.tails_lost),
             ("clock jumps", &mut self.clock_jumps),
             ("waited for keys", &mut self.waited_for_keys),
+            ("reloads", &mut self.reloads),
         ]
     }
 

@@ -31,7 +31,7 @@ impl World {
     pub fn new(seed: u64, trace: bool, spared: Faults) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let isolated = seed % 5 == 3;
-        let faults = draw_faults(&mut rng, isolated).without_all(spared);
+        let faults = draw_faults(&mut rng, isolated, seed).without_all(spared);
         let processes = [1, 1, 1, 2, 2, 3][rng.usize(..6)];
         let rooms: Vec<Arc<str>> =
             (0..rng.u32(3..12)).map(|room| (1_001 + room).to_string().into()).collect();
@@ -86,12 +86,14 @@ impl World {
             published_by: BEGIN,
             deaths: BTreeMap::new(),
             rng,
+            reload_rng: fastrand::Rng::with_seed(!seed),
         };
         world.note(&|| {
             format!("{:?} {:?} on_full {on_full:?}, {processes} processes", world.settings, world.faults)
         });
         world.fill(&rooms);
         world.plan_faults();
+        world.plan_reloads();
         world.make_sick(&rooms);
         world.plan(world.faults_end, Happening::Heal);
         world.draw_keys(seed);
@@ -297,8 +299,8 @@ impl World {
     }
 }
 
-fn draw_faults(rng: &mut fastrand::Rng, isolated: bool) -> Faults {
-    let faults = Faults::draw(rng);
+fn draw_faults(rng: &mut fastrand::Rng, isolated: bool, seed: u64) -> Faults {
+    let faults = Faults::draw(rng, seed);
     if isolated {
         return Faults::of(&[Fault::GoneRooms, Fault::Poison, Fault::Gaps]);
     }

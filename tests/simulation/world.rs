@@ -64,10 +64,14 @@ pub enum Happening {
     Heal,
     /// The wall clock of a process jumps by so many hours.
     Jump(ProcessNo, i64),
+    /// The config changes.
+    Reload,
 }
 
 pub struct World {
     pub rng: fastrand::Rng,
+    /// Of reloads alone.
+    pub reload_rng: fastrand::Rng,
     pub trace: bool,
     pub hash: RefCell<DefaultHasher>,
     pub now: Mono,
@@ -260,6 +264,7 @@ impl World {
             }
             Happening::Stop(process) => self.stop(process),
             Happening::Start(process) => self.start(process),
+            Happening::Reload => self.reload(),
             Happening::Jump(process, hours) => {
                 self.seen.clock_jumps += 1;
                 self.processes[process].skew_ms += hours * 3_600_000;

@@ -28,6 +28,8 @@ pub struct Daemon {
     process: Process,
     folder: TempDir,
     arguments: Vec<String>,
+    /// More lines of `[admin]`.
+    admin: String,
 }
 
 /// The binary with arguments, untouched by the variables of whoever runs the tests.
@@ -51,11 +53,40 @@ impl Daemon {
     /// The same with more arguments.
     pub fn start_with(config: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
-        // A port of the kernel's choice: one that we chose may be somebody else's before it is bound.
-        let admin = format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n\n");
-        fs::write(config_path(&folder), admin + config).expect("the scratch folder can be written");
+        fs::write(config_path(&folder), with_admin("", config)).expect("the scratch folder can be written");
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Self { process: launch(&folder, &arguments), folder, arguments }
+        Self { process: launch(&folder, &arguments), folder, arguments, admin: String::new() }
+    }
+
+    /// All but the start, which is [`Daemon::restart`]: with more lines for `[admin]`. Files beside the
+    /// config can be written before.
+    pub fn prepare(admin: &str, config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        fs::write(config_path(&folder), with_admin(admin, config))
+            .expect("the scratch folder can be written");
+        let process = Process::start("nothing yet", Command::new("true"));
+        Self { process, folder, arguments: Vec::new(), admin: admin.to_owned() }
+    }
+
+    /// Replaces its config as editors do, in one step; it is told by a signal, or watches.
+    pub fn rewrite(&self, config: &str) {
+        let (path, new) = (config_path(&self.folder), self.folder.path().join("new"));
+        fs::write(&new, with_admin(&self.admin, config)).expect("the scratch folder can be written");
+        fs::rename(new, path).expect("a file takes the place of another");
+    }
+
+    /// Writes a file beside its config.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("it is below a folder")).expect("a folder can be made");
+        fs::write(path, text).expect("the scratch folder can be written");
+    }
+
+    /// Lets a symbolic link beside its config point there, in one step.
+    pub fn link(&self, name: &str, target: &str) {
+        let new = self.folder.path().join("new-link");
+        std::os::unix::fs::symlink(target, &new).expect("a link can be made");
+        fs::rename(new, self.folder.path().join(name)).expect("a link takes the place of another");
     }
 
     /// Starts it and waits until it is ready.
@@ -125,6 +156,11 @@ impl Daemon {
     pub fn restart(&mut self) {
         self.process = launch(&self.folder, &self.arguments);
     }
+}
+
+fn with_admin(more: &str, config: &str) -> String {
+    // A port of the kernel's choice: one that we chose may be somebody else's before it is bound.
+    format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n{more}\n\n{config}")
 }
 
 fn config_path(folder: &TempDir) -> PathBuf {

@@ -6,7 +6,7 @@ use super::Kind::{Counter, Gauge};
 use super::{Kind, Metric, Scrape, Sink};
 use crate::core::model::Path;
 use crate::core::schedule::status::{Bound, GateCause, GateState, PathSnapshot, SourceSnapshot};
-use crate::driver::{DirectoryReport, OUTCOMES, SourceReport};
+use crate::driver::{DirectoryReport, OUTCOMES, ReloadResult, SourceReport};
 
 /// All metrics, in the order of a scrape.
 pub const METRICS: &[Metric] = &[
@@ -93,8 +93,8 @@ pub const METRICS: &[Metric] = &[
         labels: &["route"],
         help: "Messages whose place a newer one took while they waited, by the route whose `conflate` says so.",
         samples: |scrape, sink| {
-            let counts = scrape.names.routes.iter().zip(&scrape.report.snapshot.conflated);
-            counts.into_iter().try_for_each(|(route, count)| sink.put(&[route], *count))
+            let mut counts = scrape.report.snapshot.conflated.iter();
+            counts.try_for_each(|(route, count)| sink.put(&[route], *count))
         },
     },
     Metric {
@@ -272,6 +272,40 @@ pub const METRICS: &[Metric] = &[
         labels: &["source"],
         help: "Times that a letter could not be written; it is written again until it is confirmed.",
         samples: |scrape, sink| scrape.by_source(sink, |_, source| source.letter_failures),
+    },
+    Metric {
+        name: "roomcast_config_reloads_total",
+        kind: Counter,
+        labels: &["result"],
+        help: "Times that the config was read again, by how that ended: took, unchanged, refused.",
+        samples: |scrape, sink| {
+            let results = ReloadResult::ALL.iter().zip(scrape.report.config.results);
+            results.into_iter().try_for_each(|(result, count)| sink.put(&[result.word()], count))
+        },
+    },
+    Metric {
+        name: "roomcast_config_last_reload_successful",
+        kind: Gauge,
+        labels: &[],
+        help: "0 while the config's files were refused when they were last read, else 1.",
+        samples: |scrape, sink| {
+            let refused = scrape.report.config.last.is_some_and(|(_, how)| how == ReloadResult::Refused);
+            sink.put(&[], u64::from(!refused))
+        },
+    },
+    Metric {
+        name: "roomcast_config_loaded_timestamp_seconds",
+        kind: Gauge,
+        labels: &[],
+        help: "When the config that runs was taken up, in seconds since 1970.",
+        samples: |scrape, sink| sink.put(&[], scrape.report.config.loaded_at.seconds()),
+    },
+    Metric {
+        name: "roomcast_config_needs_restart",
+        kind: Gauge,
+        labels: &[],
+        help: "Keys that the config's files say otherwise than what runs, and that need a restart.",
+        samples: |scrape, sink| sink.put(&[], scrape.report.config.needs_restart.len() as u64),
     },
     Metric {
         name: "roomcast_draining",

@@ -76,6 +76,8 @@ pub struct Rules {
     max_rooms_per_event: usize,
     /// Whether any filter looks at `$headers`: else they are not made.
     uses_headers: bool,
+    /// The ids of the routes, in their order.
+    ids: Vec<RouteId>,
 }
 
 impl Rules {
@@ -114,10 +116,18 @@ impl Rules {
             rule.when.as_ref().is_some_and(filter::Filter::uses_headers)
                 || send.is_some_and(rule::Send::uses_headers)
         });
-        Some(Self { rules, sources, max_rooms_per_event, uses_headers })
+        let ids = (0..=u16::MAX).take(rules.len()).map(RouteId).collect();
+        Some(Self { rules, sources, max_rooms_per_event, uses_headers, ids })
     }
 
-    /// What the scheduler must know of each route, by `RouteId`.
+    /// Gives the routes other ids than their places, in their order: after a reload a place may have
+    /// been another route's, of which messages wait.
+    pub fn set_ids(&mut self, ids: Vec<RouteId>) {
+        debug_assert_eq!(ids.len(), self.rules.len(), "each route has an id");
+        self.ids = ids;
+    }
+
+    /// What the scheduler must know of each route, in their order.
     pub fn policies(&self) -> Vec<RoutePolicy> {
         self.rules.iter().map(|rule| rule.policy.clone()).collect()
     }
@@ -154,10 +164,7 @@ impl Rules {
     /// The routes in their order, with their ids.
     fn routes(&self) -> impl Iterator<Item = (RouteId, &Rule)> {
         // More routes than ids are refused at the start.
-        self.rules
-            .iter()
-            .enumerate()
-            .map(|(index, rule)| (RouteId(u16::try_from(index).unwrap_or(u16::MAX)), rule))
+        self.ids.iter().copied().zip(&self.rules)
     }
 }
 

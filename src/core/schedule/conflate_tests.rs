@@ -14,7 +14,8 @@ fn bed() -> Bed {
 
 fn conflated(bed: &Bed) -> (u64, Vec<u64>) {
     let snapshot = bed.scheduler.snapshot(bed.now);
-    (snapshot.fates.get(&(Some(ACCOUNT), Fate::Conflated)).copied().unwrap_or(0), snapshot.conflated)
+    let by_route = snapshot.conflated.into_iter().map(|(_, count)| count).collect();
+    (snapshot.fates.get(&(Some(ACCOUNT), Fate::Conflated)).copied().unwrap_or(0), by_route)
 }
 
 fn waiting_in(bed: &Bed) -> usize {

@@ -31,6 +31,7 @@ impl Scheduler {
             record,
             id: letter.record.id,
             account: letter.account,
+            route: letter.route,
             class: letter.class,
             messages: letter.rooms.len().max(1) as u64,
         };

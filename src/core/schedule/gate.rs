@@ -77,8 +77,24 @@ impl Gate {
     /// An open gate. On a path with a quota of so many calls a day, probes of an outage that lasts come
     /// so seldom that they alone never use it up.
     pub fn new(calls_per_day: Option<u32>) -> Self {
-        let longest = calls_per_day.map_or(LONGEST, |calls| (DAY / calls.max(1)).max(LONGEST));
-        Self { state: State::Open, longest, refusals: 0 }
+        let mut gate = Self { state: State::Open, longest: LONGEST, refusals: 0 };
+        gate.set_calls_per_day(calls_per_day);
+        gate
+    }
+
+    /// The quota by the day is another from now on.
+    pub fn set_calls_per_day(&mut self, calls_per_day: Option<u32>) {
+        self.longest = calls_per_day.map_or(LONGEST, |calls| (DAY / calls.max(1)).max(LONGEST));
+    }
+
+    /// What may have closed it has changed (a secret, an address): the probe may go at once. A ban and
+    /// a day's quota stand: they are not about that.
+    pub fn renewed(&mut self, now: Mono) {
+        if let State::Closed { why, until } = &mut self.state
+            && matches!(why.cause, GateCause::Refused | GateCause::Outage)
+        {
+            *until = now.min(*until);
+        }
     }
 
     /// Whether a call may be made at `now`.

@@ -24,6 +24,8 @@ pub struct Login {
     fetched: Option<Mono>,
     /// The session was fetched because the one before was not taken, and nothing was accepted yet.
     on_trial: bool,
+    /// What is being fetched is fetched with credentials that have changed since.
+    outdated: bool,
 }
 
 /// Whether calls may use the account.
@@ -39,7 +41,23 @@ impl Login {
     /// An account that needs logins or does not.
     pub fn new(needed: bool, now: Mono) -> Self {
         let fetch_at = needed.then_some(now);
-        Self { needed, session: None, fetching: false, fetch_at, fetched: None, on_trial: false }
+        Self {
+            needed,
+            session: None,
+            fetching: false,
+            fetch_at,
+            fetched: None,
+            on_trial: false,
+            outdated: false,
+        }
+    }
+
+    /// The credentials have changed, or whether they need a login at all: one begins at once, while the
+    /// old session serves on.
+    pub fn renew(&mut self, needed: bool, now: Mono) {
+        (self.needed, self.on_trial, self.outdated) = (needed, false, self.fetching);
+        self.fetch_at = needed.then_some(now);
+        self.session = self.session.take().filter(|_| needed);
     }
 
     /// What calls may use.
@@ -74,14 +92,19 @@ impl Login {
     /// A session came.
     pub fn fetched(&mut self, session: Session, now: Mono) {
         self.fetching = false;
-        self.fetch_at = session.lifetime.map(|life| now + (life / 2).max(LEAST_PAUSE));
-        self.session = Some(Arc::new(session));
+        // One that old credentials brought serves until the new ones have brought theirs.
+        if !std::mem::take(&mut self.outdated) {
+            self.fetch_at = session.lifetime.map(|life| now + (life / 2).max(LEAST_PAUSE));
+        }
+        self.session = self.needed.then(|| Arc::new(session));
     }
 
     /// The fetch failed; `wait` is the backoff's.
     pub fn failed(&mut self, wait: Duration, now: Mono) {
         self.fetching = false;
-        self.fetch_at = Some(now + wait.max(LEAST_PAUSE));
+        if !std::mem::take(&mut self.outdated) {
+            self.fetch_at = Some(now + wait.max(LEAST_PAUSE));
+        }
     }
 
     /// A call with this session was accepted.
@@ -164,6 +187,28 @@ mod tests {
         let second = current(&login);
         assert!(login.unauthorized(Some(&second), at(101)));
         assert_eq!(login.wake(), Some(at(111)), "tokens are not asked for in a loop");
+    }
+
+    #[test]
+    fn new_credentials_make_for_a_login_at_once_and_the_old_session_serves_on() {
+        let mut login = Login::new(true, at(0));
+        assert!(login.begin(at(0)));
+        login.failed(Duration::from_secs(60), at(0));
+        login.renew(true, at(3));
+        assert!(login.begin(at(3)), "no wait that the old ones had earned");
+        login.renew(true, at(4));
+        assert!(!login.begin(at(4)), "one fetch at a time");
+        login.fetched(session(1_000), at(5));
+        let old = current(&login);
+        assert!(login.begin(at(5)), "what came was fetched with the ones before");
+        assert!(Arc::ptr_eq(&old, &current(&login)));
+        login.fetched(session(1_000), at(6));
+        assert_eq!(login.wake(), Some(at(506)));
+        login.renew(false, at(7));
+        assert!(!login.is_held() && matches!(login.access(), Access::Granted(None)));
+        assert_eq!(login.wake(), None);
+        login.renew(true, at(8));
+        assert!(login.is_held() && login.begin(at(8)));
     }
 
     #[test]

@@ -25,6 +25,9 @@ mod pace;
 mod pick;
 mod pool;
 pub(in crate::core) mod quota;
+mod reload;
+#[cfg(test)]
+mod reload_tests;
 mod ring;
 mod room;
 #[cfg(test)]
@@ -57,6 +60,7 @@ use self::login::Login;
 use self::pick::Turn;
 pub use self::quota::LATE;
 use self::quota::Quota;
+pub use self::reload::Renewal;
 use self::shares::Shared;
 use self::spare::Spare;
 use self::status::{Fate, GateState, PathSnapshot, Snapshot};
@@ -64,7 +68,7 @@ use self::ticket::Held;
 use self::unrouted::Unrouted;
 pub use self::unrouted::Woken;
 use super::letter::Letter;
-use super::model::{AccountId, AttemptId, BurialId, Epoch, PartitionId, Path, RecordId, SourceId};
+use super::model::{AccountId, AttemptId, BurialId, Epoch, PartitionId, Path, RecordId, RouteId, SourceId};
 use super::provider::{Item, Limits, Session};
 use super::time::{Mono, Now};
 
@@ -108,7 +112,7 @@ pub struct SourceSettings {
 }
 
 /// What a route says about waiting, failing and giving up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoutePolicy {
     /// Its name.
     pub name: Arc<str>,
@@ -238,8 +242,12 @@ pub struct Scheduler {
     newest: Newest,
     effects: VecDeque<Effect>,
     fates: BTreeMap<(Option<AccountId>, Fate), u64>,
-    /// Messages that gave way to newer ones, by route.
+    /// Messages that gave way to newer ones, by `RouteId`.
     conflated: Vec<u64>,
+    /// The routes that take events, in their order; and those that a reload took away or changed, as
+    /// long as something refers to them.
+    routes: Vec<RouteId>,
+    former: BTreeSet<RouteId>,
     /// When a share ends or grows next of itself.
     shares_due: Mono,
     stopped: bool,
@@ -280,6 +288,7 @@ struct Burial {
     record: u32,
     id: RecordId,
     account: Option<AccountId>,
+    route: Option<RouteId>,
     class: super::model::Class,
     messages: u64,
 }
@@ -317,6 +326,8 @@ impl Scheduler {
             effects: VecDeque::new(),
             fates: BTreeMap::new(),
             conflated: vec![0; settings.routes.len()],
+            routes: (0..).take(settings.routes.len()).map(RouteId).collect(),
+            former: BTreeSet::new(),
             shares_due: Mono(u64::MAX),
             stopped: false,
             settings,
@@ -355,7 +366,7 @@ impl Scheduler {
         let ids = (0..self.held.sources()).map(SourceId);
         Snapshot {
             fates: self.fates.clone(),
-            conflated: self.conflated.clone(),
+            conflated: self.conflated_by_name(),
             sources: ids.map(|id| self.held.snapshot(id)).collect(),
             accounts: self
                 .accounts

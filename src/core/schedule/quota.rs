@@ -58,6 +58,23 @@ impl Slots {
     pub fn set_share(&mut self, slots: u32, growth: Growth, timeout: Duration, now: Mono) {
         let slots = slots.min(self.limit);
         self.grow(now);
+        self.shrink(slots);
+        let (after, last) = self.growths.back().copied().unwrap_or((Mono(0), self.share));
+        if slots > last {
+            let at = now + growth.wait(self.period, timeout);
+            self.growths.push_back((at.max(after), slots));
+        }
+    }
+
+    /// There are so many slots from now on. Fewer hold at once; more are ours when
+    /// [`Slots::set_share`] says so.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = limit;
+        self.shrink(limit);
+    }
+
+    /// At most so many are ours, now and later.
+    fn shrink(&mut self, slots: u32) {
         self.share = self.share.min(slots);
         for (_, to) in &mut self.growths {
             *to = (*to).min(slots);
@@ -67,11 +84,6 @@ impl Slots {
             && to <= self.growths.iter().rev().nth(1).map_or(self.share, |&(_, before)| before)
         {
             self.growths.pop_back();
-        }
-        let (after, last) = self.growths.back().copied().unwrap_or((Mono(0), self.share));
-        if slots > last {
-            let at = now + growth.wait(self.period, timeout);
-            self.growths.push_back((at.max(after), slots));
         }
     }
 
@@ -193,6 +205,21 @@ impl Quota {
             messages: of.messages_per_second.map(second),
             minute: of.calls_per_minute.map(|limit| Slots::new(limit, MINUTE, now + MINUTE + START_HOLD)),
             day: of.calls_per_day.map(Day::new),
+        }
+    }
+
+    /// The quotas of this path are these from now on: smaller ones at once, of larger ones what is
+    /// gained waits for [`Quota::set_share`]. Which ones there are does not change.
+    pub fn set_limits(&mut self, of: &crate::core::provider::PathQuota) {
+        self.calls.set_limit(of.calls_per_second);
+        if let (Some(slots), Some(limit)) = (&mut self.messages, of.messages_per_second) {
+            slots.set_limit(limit);
+        }
+        if let (Some(slots), Some(limit)) = (&mut self.minute, of.calls_per_minute) {
+            slots.set_limit(limit);
+        }
+        if let (Some(day), Some(limit)) = (&mut self.day, of.calls_per_day) {
+            day.set_limit(limit);
         }
     }
 

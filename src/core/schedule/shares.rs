@@ -25,6 +25,11 @@ impl Shared {
         let lease = self.lease.map_or(Mono(u64::MAX), |(until, _)| until);
         self.quicker.map_or(lease, |(at, _)| lease.min(at))
     }
+
+    /// Rooms have this pace by now, if nothing else was told.
+    pub(super) fn begin_pace(&mut self, pace: (u32, u32)) {
+        self.pace.get_or_insert(pace);
+    }
 }
 
 /// The counting period of calls and of a room's pace.

@@ -2,6 +2,7 @@
 //! and the admin API; nothing decides by it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::model::{
@@ -40,8 +41,9 @@ impl Fate {
 pub struct Snapshot {
     /// Messages by account and fate, since the start; the account is `None` where no route was found.
     pub fates: BTreeMap<(Option<AccountId>, Fate), u64>,
-    /// Messages that gave way to newer ones since the start, by `RouteId`.
-    pub conflated: Vec<u64>,
+    /// Messages that gave way to newer ones, by the names of the routes: those that take events in
+    /// their order, then those that are no more and of which something is left.
+    pub conflated: Vec<(Arc<str>, u64)>,
     /// By `SourceId`.
     pub sources: Vec<SourceSnapshot>,
     /// By `AccountId`, then by `Path as usize`.

@@ -43,6 +43,8 @@ pub struct Bed {
     pub paused: Vec<u32>,
     /// Whether the source as a whole may read.
     pub intake: bool,
+    /// Letters are not confirmed.
+    pub hold_letters: bool,
 }
 
 /// Limits that never bind, one message a call.
@@ -146,6 +148,7 @@ impl Bed {
             letters: Vec::new(),
             paused: Vec::new(),
             intake: true,
+            hold_letters: false,
         };
         let ids: Vec<_> = (0..partitions).map(|n| (PartitionId(n), Epoch(1))).collect();
         bed.scheduler.handle_assigned(SOURCE, &ids);
@@ -252,7 +255,9 @@ impl Bed {
                 Effect::Bury(burial, letter) => {
                     let rooms: Vec<_> = letter.rooms.iter().map(ToString::to_string).collect();
                     self.letters.push((letter.class.word(), rooms.join(",")));
-                    self.scheduler.handle_buried(burial, self.now);
+                    if !self.hold_letters {
+                        self.scheduler.handle_buried(burial, self.now);
+                    }
                 }
                 Effect::Intake { open, .. } => self.intake = open,
                 Effect::PartitionIntake { partition, open: false, .. } => self.paused.push(partition.0),

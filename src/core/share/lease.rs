@@ -75,6 +75,15 @@ pub struct Told {
     pub bans: Vec<(Path, Duration)>,
 }
 
+/// What the driver tells the keeper of an account's leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The provider holds a path back for so long.
+    Ban(Path, Duration),
+    /// The quotas, and the time limit of a call, are these from now on.
+    Quotas(Box<Quotas>, Duration),
+}
+
 /// Whether the row has a place for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seat {
@@ -135,7 +144,7 @@ impl Book {
             me,
             quotas,
             max_replicas: max_replicas.max(1),
-            term: Duration::from_secs(10) + timeout * 4,
+            term: term(timeout),
             began: now,
             row: None,
             seen: BTreeMap::new(),
@@ -155,6 +164,33 @@ impl Book {
             trouble: None,
             is_leaving: false,
             told: None,
+        }
+    }
+
+    /// The driver has news.
+    pub fn handle_news(&mut self, news: News, now: Mono) {
+        match news {
+            News::Ban(path, wait) => self.handle_ban(path, wait, now),
+            News::Quotas(quotas, timeout) => self.set_quotas(*quotas, timeout, now),
+        }
+    }
+
+    /// The quotas and the time limit are these from now on. Of smaller ones our part is less at once; of
+    /// larger ones it is more when the row says so.
+    pub fn set_quotas(&mut self, quotas: Quotas, timeout: Duration, now: Mono) {
+        self.quotas = quotas;
+        self.term = self.term.max(term(timeout));
+        // What was decided by the old ones is decided anew.
+        self.wanted = None;
+        self.next = self.next.min(now);
+        let row = self.pending.as_ref().map(|pending| &pending.row).or(self.row.as_ref().map(|(_, row)| row));
+        let Some(mut row) = row.cloned() else { return };
+        let Some(own) = row.members.iter_mut().find(|member| member.id == self.me) else { return };
+        own.quotas = self.quotas.slots.map(|quota| quota.unwrap_or(0));
+        let part = self.part(&row);
+        let pending = self.pending.as_mut().map(|pending| &mut pending.slots);
+        for slots in [Some(&mut self.have), pending].into_iter().flatten() {
+            slots.iter_mut().zip(part).for_each(|(slots, part)| *slots = (*slots).min(part));
         }
     }
 
@@ -336,8 +372,9 @@ impl Book {
             next.turn += 1;
         }
         let slots = self.part(&next);
+        let quotas = self.quotas.slots.map(|quota| quota.unwrap_or(0));
         let own = next.members.iter_mut().find(|member| member.id == self.me).expect("it was put there");
-        own.slots = slots;
+        (own.slots, own.quotas) = (slots, quotas);
         let is_due = self.beat_sent.is_none_or(|sent| now >= sent + BEAT);
         if next == *row && !is_due && !self.ban_is_new {
             return None;
@@ -380,6 +417,11 @@ impl Book {
     fn floor(&self, quota: u32) -> u32 {
         quota / FLOOR / self.max_replicas
     }
+}
+
+/// How long slots that do not suffice for everybody stay with one replica.
+fn term(timeout: Duration) -> Duration {
+    Duration::from_secs(10) + timeout * 4
 }
 
 /// Over how many turns a slot of that quota stays where it is.

@@ -59,6 +59,12 @@ impl Spread {
         Self { order, growth, ..Self::partitions(quotas) }
     }
 
+    /// The quotas are these from now on. What is more than before is told as if others had had it.
+    pub fn set_quotas(&mut self, quotas: Quotas) {
+        self.quotas = quotas;
+        self.handle_frozen();
+    }
+
     /// All units there are, in the order that every replica has them in.
     pub fn handle_order(&mut self, order: Vec<Unit>, now: Mono) {
         if self.order == order {

@@ -331,3 +331,27 @@ fn a_ban_is_heard_once_for_what_is_left_of_it() {
     let late = pair.books[1].poll_told(pair.now).map(|told| told.bans).unwrap_or_default();
     assert!(late.iter().all(|(_, left)| left.as_millis() < 1_000), "{late:?}");
 }
+
+#[test]
+fn replicas_that_are_told_of_another_quota_one_after_the_other_keep_to_the_smaller_one() {
+    let of = |calls_per_second| {
+        let mut limits = limits();
+        limits.paths[Path::Room as usize].calls_per_second = calls_per_second;
+        Quotas::new(&limits, true)
+    };
+    let mut pair = Pair::new(2, 2);
+    pair.pass(3_000);
+    assert_eq!([pair.calls(0), pair.calls(1)], [6, 6]);
+    let now = pair.now;
+    pair.books[0].set_quotas(of(4), world::TIMEOUT, now);
+    assert_eq!([pair.calls(0), pair.calls(1)], [0, 6], "nothing is left beside what the other has");
+    pair.pass(2_000);
+    assert_eq!([pair.calls(0), pair.calls(1)], [2, 2], "the row has the smaller one, which counts for both");
+    let now = pair.now;
+    pair.books[1].set_quotas(of(4), world::TIMEOUT, now);
+    assert_eq!([pair.calls(0), pair.calls(1)], [2, 2]);
+    pair.books.iter_mut().for_each(|book| book.set_quotas(of(QUOTA[0]), world::TIMEOUT, now));
+    assert_eq!([pair.calls(0), pair.calls(1)], [2, 2], "more is theirs when the row says so");
+    pair.pass(3_000);
+    assert_eq!([pair.calls(0), pair.calls(1)], [6, 6]);
+}

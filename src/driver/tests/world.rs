@@ -425,7 +425,7 @@ fn look_up(record: &Record, directories: &Directories) -> Plan {
 }
 
 /// One message to the room that the key names (`*`: a broadcast); the value `garbled` is a letter.
-fn plan(record: &Record) -> Plan {
+pub(super) fn plan(record: &Record) -> Plan {
     let base = BaseId(Uuid::new_v5(&Uuid::NAMESPACE_OID, &record.id.offset.to_be_bytes()));
     let room = String::from_utf8(record.key.clone().unwrap().to_vec()).unwrap();
     let value = record.value.clone().unwrap();

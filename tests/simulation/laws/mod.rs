@@ -182,9 +182,10 @@ impl World {
 
     /// The provider counts a call.
     pub fn law_counted(&mut self, account: usize, path: Path, items: &[Item]) {
-        let limits: Limits = self.accounts[account].limits.clone();
-        let quota = limits.paths[path as usize];
         let now = self.now;
+        let of = &self.accounts[account];
+        let limit = |window, of_limits: &dyn Fn(&Limits) -> Option<u32>| of.limit(window, now, of_limits);
+        let quota = |limits: &Limits| limits.paths[path as usize];
         let mut count = |what: Counted, limit: Option<u32>, window: Duration| {
             let Some(limit) = limit else { return };
             let instants = self.laws.windows.entry((account, path, what.clone())).or_default();
@@ -201,24 +202,21 @@ impl World {
         // Where shares move, each replica may send one message a second to any room.
         let more = u32::try_from(self.processes.len()).expect("few") - 1;
         let more = if matches!(self.sharing, Sharing::Whole | Sharing::Fixed) { 0 } else { more };
-        count(Counted::Calls, Some(quota.calls_per_second), WINDOW);
-        count(Counted::CallsOfAMinute, quota.calls_per_minute, 60 * WINDOW);
+        let calls = limit(WINDOW, &|limits| Some(quota(limits).calls_per_second));
+        let of_a_minute = limit(60 * WINDOW, &|limits| quota(limits).calls_per_minute);
+        let messages = limit(WINDOW, &|limits| quota(limits).messages_per_second);
+        let room = limit(WINDOW, &|limits| Some(limits.room_messages_per_second));
+        let room_high = limit(WINDOW, &|limits| limits.room_high_per_second);
+        count(Counted::Calls, calls, WINDOW);
+        count(Counted::CallsOfAMinute, of_a_minute, 60 * WINDOW);
         for item in items {
-            count(Counted::Messages, quota.messages_per_second, WINDOW);
+            count(Counted::Messages, messages, WINDOW);
             if path != Path::Broadcast {
-                count(
-                    Counted::Room(item.room.0.clone()),
-                    Some(limits.room_messages_per_second + more),
-                    WINDOW,
-                );
+                count(Counted::Room(item.room.0.clone()), room.map(|limit| limit + more), WINDOW);
             }
             let number = self.laws.by_id[&item.id];
             if path == Path::Room && self.spec.messages[number].priority == Priority::High {
-                count(
-                    Counted::RoomHigh(item.room.0.clone()),
-                    limits.room_high_per_second.map(|limit| limit + more),
-                    WINDOW,
-                );
+                count(Counted::RoomHigh(item.room.0.clone()), room_high.map(|limit| limit + more), WINDOW);
             }
         }
     }

@@ -78,18 +78,34 @@ impl Day {
             self.recount = Recount::At(recount_at);
         }
         if slots < self.share {
-            self.left = self.left.min(slots);
-            self.basis = self.basis.min(slots);
-            match &mut self.state {
-                DayState::Writing(ours) => *ours = false,
-                state @ DayState::Granted(_) => *state = DayState::Idle,
-                DayState::Unknown | DayState::Idle => {}
-            }
-            if let Recount::Reading(of) = &mut self.recount {
-                *of = (*of).min(slots);
-            }
+            self.shrink(slots);
         }
         self.share = slots;
+    }
+
+    /// The day has so many calls from now on. Fewer hold at once: what is left is what the smaller part
+    /// leaves beside all calls known of. More are ours when [`Day::set_share`] says so.
+    pub fn set_limit(&mut self, limit: u32) {
+        let before = u64::from(std::mem::replace(&mut self.limit, limit).max(1));
+        if u64::from(limit) < before {
+            let part = u64::from(self.share) * u64::from(limit) / before;
+            let part = u32::try_from(part).expect("less than the share before");
+            self.shrink(part);
+            (self.share, self.left) = (part, self.left.min(part.saturating_sub(self.calls)));
+        }
+    }
+
+    fn shrink(&mut self, slots: u32) {
+        self.left = self.left.min(slots);
+        self.basis = self.basis.min(slots);
+        match &mut self.state {
+            DayState::Writing(ours) => *ours = false,
+            state @ DayState::Granted(_) => *state = DayState::Idle,
+            DayState::Unknown | DayState::Idle => {}
+        }
+        if let Recount::Reading(of) = &mut self.recount {
+            *of = (*of).min(slots);
+        }
     }
 
     /// Whether the table is to be read now; says so once.
@@ -246,6 +262,41 @@ mod tests {
         assert!(day.restore(5, 6, None));
         assert!(call(&mut day, NOON) && !call(&mut day, NOON), "it shrank while the table was read");
         assert_eq!(day.ask(NOON + Duration::from_secs(86_400)), Some((6, 1)), "the next day has its share");
+    }
+
+    #[test]
+    fn a_smaller_day_holds_at_once_and_a_larger_one_after_a_look_at_the_table() {
+        let mut day = Day::new(100);
+        day.restore(5, 0, None);
+        (0..20).for_each(|_| assert!(call(&mut day, NOON)));
+        day.set_limit(21);
+        assert!(call(&mut day, NOON) && !call(&mut day, NOON), "twenty were made before");
+        day.set_limit(40);
+        assert!(!call(&mut day, NOON), "nobody said whose they are");
+        day.set_share(40, Mono(3));
+        assert!(!call(&mut day, NOON) && day.begin_recount(Mono(3)));
+        assert!(day.restore(5, 21, None));
+        (0..19).for_each(|_| assert!(call(&mut day, NOON)));
+        assert!(!call(&mut day, NOON), "forty in all");
+    }
+
+    #[test]
+    fn replicas_of_a_smaller_day_stay_within_it_together() {
+        let mut replicas = [Day::new(100), Day::new(100)];
+        let mut made = 0;
+        for day in &mut replicas {
+            day.set_share(50, Mono(0));
+            day.restore(5, 0, None);
+            (0..20).for_each(|_| made += u32::from(call(day, NOON)));
+            day.set_limit(60);
+            day.set_share(30, Mono(0));
+        }
+        for day in &mut replicas {
+            while call(day, NOON) {
+                made += 1;
+            }
+        }
+        assert_eq!(made, 60);
     }
 
     #[test]
