@@ -3,6 +3,7 @@
 //! Every label comes from the config or from a closed list, so their number is bounded. No value is
 //! kept between scrapes: the loop and the scheduler count.
 
+mod readings;
 mod samples;
 
 use std::collections::HashMap;
