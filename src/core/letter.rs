@@ -192,3 +192,7 @@ fn one_line(text: &str) -> String {
     line.truncate(end);
     line
 }
+
+#[cfg(test)]
+#[path = "letter_tests.rs"]
+mod tests;

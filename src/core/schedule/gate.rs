@@ -380,4 +380,47 @@ mod tests {
         }
         assert!(probes < 100, "{probes} probes in a day");
     }
+
+    #[test]
+    fn while_one_probes_an_older_call_ends_an_outage_and_no_ban() {
+        for (cause, ends) in [(GateCause::Outage, true), (GateCause::Ban, false)] {
+            let mut gate = Gate::new(None);
+            match cause {
+                GateCause::Ban => gate.banned(CALL, Duration::from_secs(1), "416", at(0), 0),
+                _ => gate.failed(CALL, cause, "refused", at(0), 0),
+            }
+            assert_eq!(gate.pass(at(60_000)), Pass::Probe);
+            gate.probing(PROBE);
+            assert_eq!(gate.accepted(AttemptId(7)), ends, "{cause:?}");
+            assert_eq!(gate.step(), u32::from(!ends));
+        }
+    }
+
+    #[test]
+    fn a_ban_met_elsewhere_lasts_no_shorter_than_told_whatever_is_drawn() {
+        for seed in [1, 77, BAN_JITTER_MS, u64::MAX] {
+            let mut gate = Gate::new(None);
+            gate.banned_elsewhere(Duration::from_secs(10), "elsewhere", at(0), seed);
+            let opens = gate.opens_at().expect("closed");
+            assert!((at(10_000)..=at(10_000 + BAN_JITTER_MS)).contains(&opens), "{seed}: {opens:?}");
+        }
+    }
+
+    #[test]
+    fn each_probe_that_fails_is_a_step_and_an_outage_is_probed_at_least_every_twenty_seconds() {
+        let mut gate = Gate::new(None);
+        let mut now = at(0);
+        for step in 1..30 {
+            gate.failed(PROBE, GateCause::Outage, "refused", now, u64::MAX);
+            assert_eq!(gate.step(), step);
+            let opens = gate.opens_at().expect("closed");
+            assert!(opens.since(now) <= 2 * LONGEST, "step {step}");
+            gate.hurry(now);
+            assert_eq!(gate.opens_at(), Some(now), "at once, where another base URL is left");
+            now = opens;
+            gate.probing(PROBE);
+        }
+        assert!(gate.accepted(PROBE));
+        assert_eq!(gate.step(), 0);
+    }
 }

@@ -21,7 +21,6 @@ pub struct Login {
     fetching: bool,
     /// When the next fetch may or shall begin; `None`: not of itself.
     fetch_at: Option<Mono>,
-    fetched: Option<Mono>,
     /// The session was fetched because the one before was not taken, and nothing was accepted yet.
     on_trial: bool,
     /// What is being fetched is fetched with credentials that have changed since.
@@ -46,7 +45,6 @@ impl Login {
             session: None,
             fetching: false,
             fetch_at,
-            fetched: None,
             on_trial: false,
             outdated: false,
         }
@@ -79,7 +77,6 @@ impl Login {
         if begins {
             self.fetching = true;
             self.fetch_at = None;
-            self.fetched = Some(now);
         }
         begins
     }
@@ -131,9 +128,8 @@ impl Login {
             return self.on_trial;
         }
         let again = std::mem::replace(&mut self.on_trial, true);
-        let pause = self.fetched.map_or(now, |at| at + LEAST_PAUSE);
         // The first refusal of a session is mended at once; a session refused anew waits its time.
-        self.fetch_at = Some(if again { pause.max(now + LEAST_PAUSE) } else { now });
+        self.fetch_at = Some(if again { now + LEAST_PAUSE } else { now });
         again
     }
 }
@@ -223,5 +219,15 @@ mod tests {
             login.fetched(session(1_000), now);
             login.accepted();
         }
+    }
+
+    #[test]
+    fn where_no_session_is_needed_a_refusal_is_the_accounts_fault() {
+        let mut login = Login::new(false, at(0));
+        assert!(!login.is_held() && login.wake().is_none());
+        assert!(login.unauthorized(None, at(1)), "the key itself is not taken");
+        assert!(!login.is_held() && login.wake().is_none(), "there is nothing to fetch");
+        let mut held = Login::new(true, at(0));
+        assert!(!held.unauthorized(None, at(1)), "no call was made with any session");
     }
 }

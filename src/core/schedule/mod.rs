@@ -10,6 +10,8 @@ pub mod backoff;
 mod conflate;
 #[cfg(test)]
 mod conflate_tests;
+#[cfg(test)]
+mod detail_tests;
 mod finish;
 mod gate;
 mod holdup;

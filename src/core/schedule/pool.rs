@@ -227,6 +227,21 @@ mod tests {
     }
 
     #[test]
+    fn a_spare_chunk_that_is_used_again_is_kept_when_another_runs_empty() {
+        let mut pool = Pool::new();
+        let keys: Vec<usize> = (0..2 * CHUNK).map(|thing| pool.insert(thing)).collect();
+        for &key in &keys[..CHUNK] {
+            pool.remove(key);
+        }
+        let again = pool.insert(7);
+        assert!(again < CHUNK, "the spare chunk is filled before a new one");
+        for &key in &keys[CHUNK..] {
+            pool.remove(key);
+        }
+        assert_eq!((pool[again], pool.len()), (7, 1));
+    }
+
+    #[test]
     #[should_panic(expected = "nothing stands at place 0")]
     fn what_has_left_is_not_found() {
         let mut pool = Pool::new();

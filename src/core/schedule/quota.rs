@@ -442,4 +442,33 @@ mod tests {
             "the longer wait counts for both"
         );
     }
+
+    #[test]
+    fn what_is_nobodys_brings_no_time() {
+        let mut slots = Slots::new(2, SECOND, at(1_250));
+        slots.set_share(0, Growth::Fresh, SECOND, at(0));
+        assert!(slots.is_shut());
+        assert_eq!(slots.next_free(), None, "time alone brings none");
+        slots.take(1);
+        assert_eq!((slots.away(), slots.limit(), slots.share()), (1, 2, 0));
+    }
+
+    #[test]
+    fn a_path_is_shut_when_one_of_its_quotas_is_nobodys() {
+        let of = crate::core::provider::PathQuota {
+            calls_per_second: 10,
+            messages_per_second: Some(10),
+            calls_per_minute: Some(10),
+            calls_per_day: Some(100),
+        };
+        let open = || Quota::new(&of, at(0));
+        assert!(!open().is_shut());
+        let none = |slots: &mut Slots| slots.set_share(0, Growth::Fresh, SECOND, at(0));
+        let (mut calls, mut messages, mut minute, mut day) = (open(), open(), open(), open());
+        none(&mut calls.calls);
+        none(messages.messages.as_mut().unwrap());
+        none(minute.minute.as_mut().unwrap());
+        day.day.as_mut().unwrap().set_share(0, at(0));
+        assert!(calls.is_shut() && messages.is_shut() && minute.is_shut() && day.is_shut());
+    }
 }

@@ -222,6 +222,7 @@ mod tests {
     fn each_room_is_asked_for_once_and_before_its_turn() {
         let mut ring = Ring::new();
         let stands: Vec<Stand> = (0..1_000).map(|room| ring.push(room)).collect();
+        assert_eq!(ring.links.len(), 1_000_usize.div_ceil(LINK), "each link is filled before the next");
         let mut asked = Vec::new();
         for (turn, stand) in stands.into_iter().enumerate().take(999) {
             ring.remove(stand);

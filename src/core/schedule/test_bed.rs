@@ -12,9 +12,10 @@ use super::backoff::Retry;
 use super::{
     AccountSettings, Attempt, Effect, OnExpiry, OnFull, RoutePolicy, Scheduler, Settings, SourceSettings,
 };
+use crate::core::letter::Letter;
 use crate::core::model::{
-    AccountId, BaseId, ConflateKey, Content, Epoch, Message, Origin, PartitionId, Path, Plan, Priority,
-    Record, RecordId, Room, RouteId, SourceId,
+    AccountId, BaseId, ConflateKey, Content, Epoch, Failure, Message, Origin, PartitionId, Path, Plan,
+    Priority, Record, RecordId, Room, RouteId, SourceId,
 };
 use crate::core::provider::{Acceptance, Limits, Outcome, PathQuota, Trouble};
 use crate::core::time::{Mono, Now, Wall};
@@ -39,6 +40,8 @@ pub struct Bed {
     pub settled: Vec<(u32, i64)>,
     /// Letters' classes and rooms.
     pub letters: Vec<(&'static str, String)>,
+    /// The last letter.
+    pub letter: Option<Letter>,
     /// Partitions that are asked to pause.
     pub paused: Vec<u32>,
     /// Whether the source as a whole may read.
@@ -146,6 +149,7 @@ impl Bed {
             left: Vec::new(),
             settled: Vec::new(),
             letters: Vec::new(),
+            letter: None,
             paused: Vec::new(),
             intake: true,
             hold_letters: false,
@@ -166,6 +170,11 @@ impl Bed {
     /// A record of a partition with these messages; its offset.
     pub fn record(&mut self, partition: u32, messages: Vec<Message>) -> i64 {
         self.planned(partition, plan(messages))
+    }
+
+    /// A record of a partition with these messages, and what of it cannot be sent; its offset.
+    pub fn record_with(&mut self, partition: u32, messages: Vec<Message>, failures: Vec<Failure>) -> i64 {
+        self.planned(partition, Plan { failures, ..plan(messages) })
     }
 
     /// A record of a partition with this plan; its offset.
@@ -255,6 +264,7 @@ impl Bed {
                 Effect::Bury(burial, letter) => {
                     let rooms: Vec<_> = letter.rooms.iter().map(ToString::to_string).collect();
                     self.letters.push((letter.class.word(), rooms.join(",")));
+                    self.letter = Some(*letter);
                     if !self.hold_letters {
                         self.scheduler.handle_buried(burial, self.now);
                     }

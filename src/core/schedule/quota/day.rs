@@ -323,4 +323,24 @@ mod tests {
         assert!(!day.granted(later));
         assert_eq!(day.ask(later), Some((5, 1)));
     }
+
+    #[test]
+    fn a_share_that_stays_as_it_was_changes_nothing() {
+        let mut day = Day::new(10);
+        day.restore(5, 0, None);
+        assert!(day.ask(NOON).is_some());
+        day.written(NOON);
+        day.set_share(10, Mono(1));
+        assert!(day.granted(NOON), "the call that was counted is still to be made");
+        assert!(!day.begin_recount(Mono(1)), "nothing was gained");
+    }
+
+    #[test]
+    fn calls_that_others_made_late_may_all_count_for_the_next_day() {
+        for (last, left) in [(30, false), (60, false), (61, true), (43_200, true)] {
+            let mut day = Day::new(2);
+            day.restore(4, 2, Some(Wall(MIDNIGHT.0 - last * 1_000)));
+            assert_eq!(day.ask(MIDNIGHT).is_some(), left, "the last one {last} s before midnight");
+        }
+    }
 }
