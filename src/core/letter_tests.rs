@@ -62,3 +62,20 @@ fn an_error_is_one_line_cut_between_two_characters() {
         assert_eq!(error(&text), "x".repeat(1_024 - before), "{before} bytes before the cut");
     }
 }
+
+#[test]
+fn a_letter_keeps_the_records_headers_and_counts_its_replays() {
+    let mut letter = letter(&[], "");
+    assert_eq!(header(&letter, "roomcast-replays").as_deref(), Some("0"));
+    let it = |name: &str, value: &'static str| (Arc::from(name), Bytes::from_static(value.as_bytes()));
+    Arc::get_mut(&mut letter.record).expect("nobody else has it").headers = vec![
+        it("mine", "x"),
+        it("Nats-Msg-Id", "7"),
+        it("roomcast-replays", "3"),
+        it("roomcast-error", "old"),
+    ];
+    assert_eq!(header(&letter, "mine").as_deref(), Some("x"));
+    assert_eq!(header(&letter, "Nats-Msg-Id"), None, "the broker would take it for its own");
+    assert_eq!(header(&letter, "roomcast-replays").as_deref(), Some("4"));
+    assert_eq!(header(&letter, "roomcast-error").as_deref(), Some(""));
+}

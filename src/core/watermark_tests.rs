@@ -85,6 +85,8 @@ fn metadata_that_is_not_ours_is_a_plain_start() {
         "rc1r7:B!",
         "rc1b7: ",
         "rc1r7:BAB",
+        "rc1r7:BA",
+        "rc1r7:AB",
         "rc1r7:____________________",
         "rc1b7:é",
         "rc1b-7:_",
@@ -277,4 +279,29 @@ fn one_record_that_waits_does_not_stop_a_million_others() {
     assert!(mark.metadata_at_most() < 40, "{}", mark.metadata_at_most());
     mark.finish(0);
     assert_eq!(mark.metadata_at_most(), 0);
+}
+
+#[test]
+fn what_does_not_fit_is_cut_at_the_top_wherever_it_begins() {
+    for start in [0, 1 << 40] {
+        let all: Vec<i64> = (start..start + 60_000).collect();
+        let every_other: Vec<i64> = all.iter().copied().filter(|offset| offset % 2 == 1).collect();
+        let mut again = Watermark::new(start, &after(start, &all, &every_other).metadata());
+        let skipped = all.iter().filter(|offset| again.receive(**offset) == Received::Finished).count();
+        assert!(skipped > 12_000, "{skipped} kept from {start} on");
+    }
+}
+
+#[test]
+fn the_bound_is_a_digit_for_each_open_offset_and_the_digits_of_what_follows_it() {
+    // 100 open offsets, each followed by a run of 31: one digit of five bits; of 32 it takes two.
+    for (step, each) in [(32, 2), (33, 3)] {
+        let all: Vec<i64> = (0..100 * step * 10).collect();
+        let finished: Vec<i64> = all.iter().copied().filter(|offset| offset % step != 0).collect();
+        let mark = after(0, &all, &finished);
+        assert_eq!(mark.open(), 1_000);
+        let bound = 1_000 * each + HEAD_MAX;
+        assert_eq!(mark.metadata_at_most(), bound, "runs of {}", step - 1);
+        assert!(mark.metadata().len() <= bound);
+    }
 }

@@ -1,80 +1,22 @@
 //! Small rules of the scheduler that no law of the simulation weighs, one test each.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::status::Bound;
-use super::test_bed::{ACCEPTED, ACCOUNT, Bed, failed, message, settings};
+use super::test_bed::{ACCEPTED, ACCOUNT, Bed, failed, limits, message, settings};
 use super::{OnFull, Settings, SourceSettings};
 use crate::core::model::{BaseId, Class, Failure, Message, Path, Priority, Room};
-use crate::core::provider::{Outcome, Throttle, Trouble};
+use crate::core::provider::{Outcome, Trouble};
 use crate::core::share::{Grant, Growth, Quotas};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One source that may hold so many records.
-fn holding(held_records: usize) -> Settings {
-    Settings { sources: vec![SourceSettings { held_records, held_bytes: 256 << 20 }], ..settings() }
-}
-
 fn refused(class: Class) -> Outcome {
     let trouble = Trouble { status: Some(400), code: Some("E1".to_owned()), text: "no".to_owned() };
     Outcome::Refused { class, trouble }
-}
-
-/// A message that a call may carry together with others whose head is the same.
-fn batched(text: &str, head: u8) -> Message {
-    let mut message = message("r", text, None);
-    let content = Arc::get_mut(&mut message.content).expect("nobody else has it");
-    content.batched = Bytes::copy_from_slice(&[0, 0, 0, 1, head]);
-    message
-}
-
-/// A bed whose calls carry up to ten messages of a room, and one call away, so that others wait.
-fn batches() -> Bed {
-    let mut settings = settings();
-    settings.accounts[0].limits.messages_per_call = 10;
-    let mut bed = Bed::new(settings, 1);
-    bed.record(0, vec![batched("first", 0)]);
-    bed
-}
-
-#[test]
-fn only_messages_with_the_same_head_share_a_call() {
-    let mut bed = batches();
-    for (text, head) in [("a", 1), ("b", 1), ("c", 2), ("d", 2)] {
-        bed.record(0, vec![batched(text, head)]);
-    }
-    bed.answer(&ACCEPTED);
-    assert_eq!(bed.contents_away(), ["a", "b"]);
-    bed.answer(&ACCEPTED);
-    assert_eq!(bed.contents_away(), ["c", "d"]);
-}
-
-#[test]
-fn what_was_refused_in_company_goes_alone_and_what_waits_its_time_joins_nobody() {
-    let mut bed = batches();
-    for text in ["a", "b", "c"] {
-        bed.record(0, vec![batched(text, 1)]);
-    }
-    bed.answer(&ACCEPTED);
-    assert_eq!(bed.contents_away(), ["a", "b", "c"]);
-    // The first is asked to wait, the second refused in company, the third accepted.
-    let attempt = bed.away.remove(0);
-    let wait = Outcome::Throttled { scope: Throttle::Room(SECOND), trouble: Trouble::default() };
-    bed.scheduler.handle_outcome(attempt.id, &[wait, refused(Class::Rejected), ACCEPTED], bed.now);
-    bed.pass(SECOND - MS);
-    assert!(bed.away.is_empty(), "the room was asked to wait for a second");
-    bed.pass(MS);
-    assert_eq!(bed.contents_away(), ["a"], "the one that was refused goes alone");
-    bed.answer(&ACCEPTED);
-    assert_eq!(bed.contents_away(), ["b"]);
-    bed.answer(&refused(Class::Rejected));
-    assert_eq!(bed.letters, [("rejected", "r".to_owned())]);
 }
 
 #[test]
@@ -307,21 +249,6 @@ fn leave(bed: &mut Bed, time: Duration) -> usize {
 }
 
 #[test]
-fn a_call_carries_as_many_messages_as_the_account_may_send_in_one() {
-    let mut bed = batches();
-    for n in 0..25 {
-        bed.record(0, vec![batched(&n.to_string(), 1)]);
-    }
-    let mut sizes = Vec::new();
-    bed.answer(&ACCEPTED);
-    while !bed.away.is_empty() {
-        sizes.push(bed.away[0].items.len());
-        bed.answer(&ACCEPTED);
-    }
-    assert_eq!(sizes, [10, 10, 5]);
-}
-
-#[test]
 fn the_oldest_of_the_same_priority_gives_way_else_that_of_the_next_one() {
     for (newcomer, gives_way) in
         [(Priority::High, "h"), (Priority::Normal, "n"), (Priority::Low, "l"), (Priority::Background, "h")]
@@ -425,33 +352,45 @@ fn only_what_surely_was_not_delivered_hurries_to_the_next_base_url() {
 }
 
 #[test]
-fn status_counts_what_comes_and_goes() {
-    let mut bed = Bed::new(holding(1), 1);
-    let source = |bed: &Bed| bed.scheduler.snapshot(bed.now).sources[0];
-    assert_eq!((source(&bed).received, source(&bed).settled), (0, 0));
-    assert_eq!((source(&bed).intake_open, source(&bed).closed_since), (true, None));
+fn a_room_is_asked_again_the_moment_its_time_is_over() {
+    let mut bed = Bed::new(settings(), 1);
     bed.one("r", "x", None);
-    let closed = bed.now.mono;
-    assert_eq!((source(&bed).received, source(&bed).intake_open), (1, false));
-    bed.pass(SECOND);
-    assert_eq!(source(&bed).closed_since, Some(closed));
-    bed.answer(&ACCEPTED);
-    assert_eq!((source(&bed).received, source(&bed).settled, source(&bed).closed_since), (1, 1, None));
-    assert_eq!((bed.scheduler.sources(), bed.scheduler.max_waiting_per_room()), (1, 1_000));
+    bed.answer(&refused(Class::RoomGone));
+    bed.now.mono = bed.now.mono + Duration::from_secs(600);
+    bed.one("r", "y", None);
+    assert_eq!(bed.away.len(), 1, "whatever else was asked meanwhile");
 }
 
 #[test]
-fn what_waits_is_told_by_its_cause() {
-    let mut settings = settings();
-    settings.accounts[0].limits.paths[Path::Users as usize].calls_per_second = 1;
-    let mut bed = Bed::new(settings, 1);
-    let waiting = |bed: &Bed, path: Path| bed.scheduler.snapshot(bed.now).accounts[0][path as usize].waiting;
-    for n in 0..3 {
-        bed.record(0, vec![Message { path: Path::Users, ..message(&format!("u{n}"), "x", None) }]);
+fn uncertain_tries_are_counted_apart_where_repeats_are_seen() {
+    let uncertain = Outcome::Uncertain(Trouble::default());
+    let lost = [&uncertain, &uncertain, &uncertain];
+    let mixed = [&failed(), &failed(), &uncertain, &failed(), &uncertain];
+    for (outcomes, letters) in [(&lost[..], 1), (&mixed[..], 0)] {
+        let mut settings = settings();
+        settings.accounts[0].limits.drops_repeats = false;
+        let mut bed = Bed::new(settings, 1);
+        bed.one("r", "x", None);
+        for outcome in outcomes {
+            bed.one("s", "accepted", None);
+            bed.answer_room("s", &ACCEPTED);
+            while bed.away.is_empty() {
+                bed.pass(SECOND);
+            }
+            assert!(bed.letters.is_empty());
+            bed.answer(outcome);
+        }
+        assert_eq!(bed.letters.len(), letters, "{outcomes:?}");
     }
-    assert_eq!(bed.away.len(), 1);
-    assert_eq!((waiting(&bed, Path::Users).quota, waiting(&bed, Path::Users).gate), (2, 0));
-    assert_eq!((waiting(&bed, Path::Room).quota, waiting(&bed, Path::Room).gate), (0, 0));
-    bed.answer(&Outcome::Closed(Trouble::default()));
-    assert_eq!((waiting(&bed, Path::Users).quota, waiting(&bed, Path::Users).gate), (0, 3));
+}
+
+#[test]
+fn rooms_whose_names_have_the_same_hash_are_two() {
+    let limits = limits();
+    let mut lanes = super::lane::Lanes::new([&limits].into_iter());
+    let room = |name: &str| Room(name.into());
+    let one = lanes.room(ACCOUNT, Path::Room, &room("r"), 7);
+    assert_ne!(lanes.room(ACCOUNT, Path::Room, &room("s"), 7), one);
+    assert_ne!(lanes.room(ACCOUNT, Path::Users, &room("r"), 7), one);
+    assert_eq!(lanes.room(ACCOUNT, Path::Room, &room("r"), 7), one);
 }

@@ -423,4 +423,23 @@ mod tests {
         assert!(gate.accepted(PROBE));
         assert_eq!(gate.step(), 0);
     }
+
+    #[test]
+    fn a_ban_that_is_met_while_closed_or_probing_is_a_ban() {
+        for probing in [false, true] {
+            let mut gate = Gate::new(None);
+            gate.failed(CALL, GateCause::Outage, "refused", at(0), 0);
+            if probing {
+                gate.probing(PROBE);
+            }
+            gate.banned(AttemptId(7), Duration::from_secs(10), "416", at(1), 0);
+            assert_eq!(gate.opens_at(), Some(at(10_001)), "{probing}");
+            assert!(!gate.accepted(CALL), "{probing}: a call sent before says nothing about it");
+        }
+    }
+
+    #[test]
+    fn an_accounts_failures_are_waited_for_like_an_outage() {
+        assert_eq!(account_retry().max, LONGEST);
+    }
 }

@@ -7,6 +7,8 @@
 
 mod ahead;
 pub mod backoff;
+#[cfg(test)]
+mod company_tests;
 mod conflate;
 #[cfg(test)]
 mod conflate_tests;
@@ -39,6 +41,8 @@ mod spare;
 #[cfg(test)]
 mod spare_tests;
 pub mod status;
+#[cfg(test)]
+mod status_tests;
 #[cfg(test)]
 mod test_bed;
 mod ticket;

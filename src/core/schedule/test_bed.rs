@@ -274,8 +274,8 @@ impl Bed {
                 Effect::PartitionIntake { partition, open: true, .. } => {
                     self.paused.retain(|paused| *paused != partition.0);
                 }
-                Effect::Released(..) => {}
-                Effect::Login(_) | Effect::Count { .. } => panic!("nothing here logs in or counts"),
+                Effect::Released(..) | Effect::Login(_) => {}
+                Effect::Count { .. } => panic!("nothing here counts"),
             }
         }
     }
