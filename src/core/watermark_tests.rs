@@ -305,3 +305,14 @@ fn the_bound_is_a_digit_for_each_open_offset_and_the_digits_of_what_follows_it()
         assert!(mark.metadata().len() <= bound);
     }
 }
+
+#[test]
+fn a_text_of_the_full_length_is_read_and_a_few_offsets_cost_a_few_bits_anywhere() {
+    let text = format!("rc1b7:{}C", "A".repeat(METADATA_MAX - 7));
+    assert_eq!(text.len(), METADATA_MAX);
+    assert_eq!(Watermark::new(7, &text).finished_above(7).len(), 1);
+    for start in [0, 1 << 40] {
+        let all: Vec<i64> = (start..start + 10).collect();
+        assert_eq!(after(start, &all, &[]).metadata_at_most(), HEAD_MAX + 2);
+    }
+}

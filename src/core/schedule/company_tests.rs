@@ -151,3 +151,27 @@ fn rooms_that_were_refused_together_are_tried_apart() {
     answer(&mut bed, &[refused(Class::Rejected), refused(Class::Rejected), refused(Class::Rejected)]);
     assert_eq!(bed.away.iter().map(|call| call.items.len()).collect::<Vec<_>>(), [1, 1, 1]);
 }
+
+#[test]
+fn who_goes_alone_takes_nobody_along_and_joins_nobody() {
+    let mut bed = batches();
+    for text in ["a", "b"] {
+        bed.record(0, vec![batched(text, 1)]);
+    }
+    bed.answer(&ACCEPTED);
+    bed.record(0, vec![batched("c", 1)]);
+    answer(&mut bed, &[refused(Class::Rejected), ACCEPTED]);
+    assert_eq!(bed.contents_away(), ["a"], "c could have come along");
+
+    let mut settings = settings();
+    settings.accounts[0].limits.rooms_per_call = 10;
+    let mut bed = Bed::new(settings, 1);
+    let first = message("r", "x", None);
+    let to = |room: &str| Message { content: Arc::clone(&first.content), ..message(room, "x", None) };
+    bed.record(0, vec![to("r"), to("s"), to("t")]);
+    let waits = || wait(100 * MS);
+    answer(&mut bed, &[waits(), refused(Class::Rejected), waits()]);
+    answer(&mut bed, &[waits()]);
+    bed.pass(100 * MS);
+    assert_eq!(bed.away.iter().map(|call| call.items.len()).collect::<Vec<_>>(), [2, 1], "s goes alone");
+}

@@ -174,7 +174,7 @@ fn a_source_goes_on_when_half_of_a_part_is_free_of_records_and_of_bytes() {
 }
 
 #[test]
-fn a_partition_that_is_left_alone_has_the_whole_bound() {
+fn each_of_two_partitions_pauses_at_its_half_until_half_of_that_is_free() {
     let sources = vec![SourceSettings { held_records: 1_000, held_bytes: 256 << 20 }];
     let mut bed = Bed::new(Settings { sources, ..settings() }, 2);
     for n in 0..500 {
@@ -189,6 +189,8 @@ fn a_partition_that_is_left_alone_has_the_whole_bound() {
     bed.record(1, vec![message("t", "x", None)]);
     assert_eq!(bed.paused, [0, 1]);
     assert_eq!(bed.scheduler.snapshot(bed.now).sources[0].paused_partitions, 2);
+    bed.answer_room("r0", &ACCEPTED);
+    assert_eq!(bed.paused, [0, 1], "half of its part is to be free first");
 }
 
 #[test]
@@ -227,6 +229,14 @@ fn a_quicker_pace_of_rooms_waits_until_the_former_holder_counts_no_longer() {
     }
     leave(&mut bed, ROUND);
     assert_eq!(leave(&mut bed, ROUND), 2, "a half of four");
+    // The whole is told, and only half of it before that counts.
+    bed.scheduler.handle_share(ACCOUNT, &grant(4), bed.now);
+    bed.scheduler.handle_share(ACCOUNT, &grant(1), bed.now);
+    for _ in 0..=rounds + 1 {
+        bed.scheduler.handle_share(ACCOUNT, &grant(2), bed.now);
+        leave(&mut bed, ROUND);
+    }
+    assert_eq!(leave(&mut bed, ROUND), 2, "a half, however often it was told meanwhile");
     // The whole is told, and taken back before it counts.
     bed.scheduler.handle_share(ACCOUNT, &grant(1), bed.now);
     bed.scheduler.handle_share(ACCOUNT, &grant(2), bed.now);
@@ -393,4 +403,38 @@ fn rooms_whose_names_have_the_same_hash_are_two() {
     assert_ne!(lanes.room(ACCOUNT, Path::Room, &room("s"), 7), one);
     assert_ne!(lanes.room(ACCOUNT, Path::Users, &room("r"), 7), one);
     assert_eq!(lanes.room(ACCOUNT, Path::Room, &room("r"), 7), one);
+}
+
+#[test]
+fn a_partition_among_four_pauses_until_half_of_its_part_is_free_and_one_alone_never() {
+    let sources = vec![SourceSettings { held_records: 1_000, held_bytes: 256 << 20 }];
+    let settings = Settings { sources, ..settings() };
+    let mut bed = Bed::new(settings.clone(), 4);
+    for n in 0..250 {
+        bed.record(0, vec![message(&format!("r{n}"), "x", None)]);
+    }
+    assert_eq!(bed.paused, [0]);
+    for _ in 0..124 {
+        bed.answer(&ACCEPTED);
+        assert_eq!(bed.paused, [0]);
+    }
+    bed.answer(&ACCEPTED);
+    assert!(bed.paused.is_empty());
+    let mut alone = Bed::new(settings, 1);
+    for n in 0..1_000 {
+        alone.one(&format!("r{n}"), "x", None);
+    }
+    assert_eq!((alone.intake, alone.paused.len()), (false, 0), "the source's bound is its own");
+}
+
+#[test]
+fn a_partition_may_always_hold_a_megabyte() {
+    let sources = vec![SourceSettings { held_records: 10_000, held_bytes: 2 << 20 }];
+    let mut bed = Bed::new(Settings { sources, ..settings() }, 8);
+    let mut bytes = 0;
+    while bed.paused.is_empty() {
+        bed.record(0, vec![message(&format!("r{bytes}"), &"x".repeat(10_000), None)]);
+        bytes += 10_000;
+    }
+    assert!((900_000..=1 << 20).contains(&bytes), "{bytes}");
 }

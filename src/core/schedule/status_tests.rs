@@ -19,7 +19,7 @@ fn holding(held_records: usize) -> Settings {
 fn status_counts_what_comes_and_goes() {
     let mut bed = Bed::new(holding(1), 1);
     let source = |bed: &Bed| bed.scheduler.snapshot(bed.now).sources[0];
-    assert_eq!((source(&bed).received, source(&bed).settled), (0, 0));
+    assert_eq!((source(&bed).received, source(&bed).settled, source(&bed).max_held_records), (0, 0, 1));
     assert_eq!((source(&bed).intake_open, source(&bed).closed_since), (true, None));
     bed.one("r", "x", None);
     let closed = bed.now.mono;
@@ -68,6 +68,8 @@ fn each_message_waits_for_one_thing_and_none_is_left_behind() {
     assert_eq!(waiting(&bed, 0, Path::Room), [0, 0, 1, 0, 5, 0]);
     bed.answer_room("s", &failed());
     assert_eq!(waiting(&bed, 0, Path::Room)[1..], [0, 1, 1, 5, 0], "one for its pace, one for its backoff");
+    let path = &bed.scheduler.snapshot(bed.now).accounts[0][Path::Room as usize];
+    assert_eq!((path.slots_waiting_for_answer, path.slots_cooling), (1, 2));
     let rooms = bed.scheduler.snapshot(bed.now).rooms;
     assert_eq!(rooms, 3);
     assert_eq!(bed.accept_all().len(), 8, "it asks to be woken when a room's pace has a place again");
@@ -101,11 +103,28 @@ fn a_partition_that_others_hold_back_is_told_of_once_and_with_its_letters() {
     for text in ["x", "y", "z"] {
         bed.one("r", text, None);
     }
+    let before = told(&bed)[0].held_bytes;
     bed.answer(&ACCEPTED);
     bed.pass(SECOND / 2);
+    assert_eq!(told(&bed)[0].held_bytes, before / 3 * 2, "three alike, and one has left");
     let holdups = told(&bed);
     assert_eq!((holdups.len(), holdups[0].held_records, holdups[0].letters), (1, 2, 0));
     let room = &holdups[0].rooms[0];
     assert_eq!((room.cause, room.of_partition, room.messages), (Cause::Pace, 2, 2));
     assert_eq!(room.until, Some(pace::PERIOD - SECOND / 2));
+}
+
+#[test]
+fn it_is_woken_for_the_first_room_whose_pace_has_a_place_again() {
+    let mut settings = settings();
+    settings.accounts[0].limits.room_messages_per_second = 1;
+    let mut bed = Bed::new(settings, 1);
+    for room in ["r", "r", "s", "s"] {
+        bed.one(room, "x", None);
+    }
+    bed.answer_room("r", &ACCEPTED);
+    let free = bed.now.mono + pace::PERIOD;
+    bed.pass(SECOND / 2);
+    bed.answer_room("s", &ACCEPTED);
+    assert_eq!(bed.scheduler.poll_wake(bed.now), Some(free));
 }

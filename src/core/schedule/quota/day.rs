@@ -343,4 +343,22 @@ mod tests {
             assert_eq!(day.ask(MIDNIGHT).is_some(), left, "the last one {last} s before midnight");
         }
     }
+
+    #[test]
+    fn a_table_that_was_read_before_our_last_calls_forgets_none_of_them() {
+        let mut day = Day::new(2);
+        day.restore(5, 0, None);
+        assert!(call(&mut day, NOON) && call(&mut day, NOON));
+        day.restore(5, 0, None);
+        assert!(day.is_used_up(NOON));
+    }
+
+    #[test]
+    fn a_granted_call_may_wait_for_as_long_as_its_row_is_right() {
+        let mut day = Day::new(2);
+        day.restore(5, 0, None);
+        assert!(day.ask(NOON).is_some());
+        day.written(NOON);
+        assert!(day.granted(NOON + STALE));
+    }
 }
