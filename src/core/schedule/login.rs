@@ -40,14 +40,7 @@ impl Login {
     /// An account that needs logins or does not.
     pub fn new(needed: bool, now: Mono) -> Self {
         let fetch_at = needed.then_some(now);
-        Self {
-            needed,
-            session: None,
-            fetching: false,
-            fetch_at,
-            on_trial: false,
-            outdated: false,
-        }
+        Self { needed, session: None, fetching: false, fetch_at, on_trial: false, outdated: false }
     }
 
     /// The credentials have changed, or whether they need a login at all: one begins at once, while the
