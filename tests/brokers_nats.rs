@@ -3,6 +3,8 @@
 //!
 //! `ROOMCAST_TEST_NATS_SERVER` names the server's binary; without it every test here fails.
 
+#[path = "nats_bed/archive.rs"]
+mod archive;
 #[path = "nats_bed/buckets.rs"]
 mod buckets;
 mod nats_bed;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::core::letter::Sealed;
-use crate::core::model::{Epoch, PartitionId, Record, RecordId, SourceId};
+use crate::core::model::{Epoch, Origin, PartitionId, Record, RecordId, SourceId};
 use crate::core::partitions::Fill;
 use crate::core::section::Section;
 use crate::core::share::lease::Written;
@@ -50,6 +50,17 @@ pub trait Broker: Send + Sync {
 
     /// The most records this source may hold, whatever `max_held_records` says (JetStream: 5,000).
     fn max_held_records(&self) -> usize;
+
+    /// The letters of this source's dead-letter topic, for those who look at them and ask for replays.
+    /// Connects when it is first used; works beside a daemon, and without one.
+    fn archive(&self) -> Arc<dyn Archive>;
+
+    /// The source of replay requests beside the dead letters, under that id and with a position of its
+    /// own (Kafka: the topic `<dead_letter>.replay`, group `<group>.replay`; JetStream: the subjects
+    /// `<dead_letter>.replay.>`, durable `<durable>_replay`, read by one replica at a time), always from
+    /// the earliest. Its letters go to the same dead-letter topic. On JetStream its records have the key
+    /// of the record that the letter was written for.
+    fn replays(&self, id: SourceId) -> Box<dyn Broker>;
 
     /// Logs in and looks at topics or streams without joining, for `check --live`: lines of what
     /// was found, or what is wrong.
@@ -187,6 +198,45 @@ pub trait Letters: Send + Sync {
     /// One that is too large is written again without its value. `Err` says what is wrong; the
     /// caller tries again for as long as it takes.
     fn write(&self, letter: Sealed) -> Boxed<'_, Result<(), String>>;
+}
+
+/// The letters of one dead-letter topic, seen from outside of the daemon. What is wrong is told within
+/// a minute or so: nothing is waited for here.
+pub trait Archive: Send + Sync {
+    /// Hands over every letter that stands there when it begins, oldest first within a partition, at the
+    /// receiver's pace; done when all were handed over, or when the receiver is gone. A record that is no
+    /// letter is handed over as well: who reads it says so. A topic that is not there has no letters. The
+    /// origin of what is handed over is where the letter itself stands; the key is that of its record.
+    fn read(&self, into: mpsc::Sender<Record>) -> Boxed<'_, Result<(), String>>;
+
+    /// Writes a replay request: the letter's record with these headers beside its own; done when the
+    /// broker has confirmed it. On JetStream one that is there already is [`Placed::Before`]. One that is
+    /// too large with these headers is written as a letter would be: without its value, with
+    /// `roomcast-truncated`. A record that is no letter is an error.
+    fn request(&self, letter: Record, headers: Vec<(Arc<str>, Bytes)>) -> Boxed<'_, Result<Placed, String>>;
+
+    /// The value of the record that stands there, for a letter that could not keep it; `None` when the
+    /// broker has it no more. On JetStream only of the source's own stream: a message that another stream
+    /// held first is not found.
+    fn value_at(&self, origin: Origin) -> Boxed<'_, Result<Option<Bytes>, String>>;
+
+    /// How many daemons read the source now: 0 when none does. Kafka: members of the group. JetStream does
+    /// not tell clients apart: the pulls that wait on the durable, and at least one while a reader is
+    /// pinned to it. One that was killed counts for as long as the broker waits for it.
+    fn readers(&self) -> Boxed<'_, Result<usize, String>>;
+
+    /// The small table beside the letters.
+    fn table(&self) -> Arc<dyn Table>;
+}
+
+/// What became of a request that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// It is written.
+    Now,
+    /// The same letter's request was there before, finished or not: it stays for as long as the stream
+    /// keeps its messages. Once retention has taken it, it can be written again.
+    Before,
 }
 
 /// A small table of texts beside the dead letters (`<dead_letter>.state`, or a KV bucket).

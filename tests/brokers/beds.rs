@@ -41,6 +41,15 @@ pub trait Bed: Send {
     fn letters(&self) -> Vec<Written>;
     /// Whether letters keep the record's key as a key (else it is part of `roomcast-topic`).
     fn letters_have_keys(&self) -> bool;
+    /// Where a letter of that id stands: stream and topic of its origin.
+    fn letter_stands(&self, id: &str) -> (String, String);
+    /// Whether there is a dead-letter topic or stream.
+    fn has_letters(&self) -> bool;
+    /// Makes the dead-letter topic or stream and puts records into it, each of a value of that size and
+    /// with no header at all.
+    fn fill(&self, count: usize, size: usize);
+    /// Whether the broker keeps a request from being written twice.
+    fn keeps_requests_apart(&self) -> bool;
     /// How long to listen before it is sure that nothing comes again.
     fn repeats_within(&self) -> Duration;
     /// Returns when a source that was told to take nothing takes nothing: it holds `held` records.
@@ -123,6 +132,33 @@ impl Bed for KafkaBed {
         true
     }
 
+    fn letter_stands(&self, _id: &str) -> (String, String) {
+        (self.dead_letter(), self.dead_letter())
+    }
+
+    fn has_letters(&self) -> bool {
+        self.broker.has_topic(&self.dead_letter())
+    }
+
+    fn fill(&self, count: usize, size: usize) {
+        self.broker.create_topic(&self.dead_letter(), 3, &[]);
+        let partition = |number: usize| i32::try_from(number % 3).ok();
+        let record = |number| Record {
+            partition: partition(number),
+            value: Some(vec![b'x'; size]),
+            ..Record::default()
+        };
+        // In parts, because a producer takes all that it is given into memory.
+        for first in (0..count).step_by(5_000) {
+            let numbers = first..count.min(first + 5_000);
+            self.broker.produce(&self.dead_letter(), numbers.map(record));
+        }
+    }
+
+    fn keeps_requests_apart(&self) -> bool {
+        false
+    }
+
     fn repeats_within(&self) -> Duration {
         Duration::from_secs(1) // what is fetched again is fetched at once
     }
@@ -191,6 +227,24 @@ impl Bed for NatsBed {
 
     fn letters_have_keys(&self) -> bool {
         false
+    }
+
+    fn letter_stands(&self, id: &str) -> (String, String) {
+        (DEAD_LETTER.to_owned(), format!("{DEAD_LETTER}.letter.{id}"))
+    }
+
+    fn has_letters(&self) -> bool {
+        block_on(self.0.jetstream().get_stream(DEAD_LETTER)).is_ok()
+    }
+
+    fn fill(&self, count: usize, size: usize) {
+        self.0.create_stream(DEAD_LETTER, &[&format!("{DEAD_LETTER}.>")]);
+        let message = |number| (format!("{DEAD_LETTER}.letter.{number}"), HeaderMap::new(), vec![b'x'; size]);
+        self.0.publish((0..count).map(message));
+    }
+
+    fn keeps_requests_apart(&self) -> bool {
+        true
     }
 
     fn repeats_within(&self) -> Duration {

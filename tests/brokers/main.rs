@@ -2,6 +2,7 @@
 //! real server of each. What only one broker has (rebalances, pins, truncation, logins) is tested in
 //! `brokers_kafka` and `brokers_nats`.
 
+mod archive;
 mod beds;
 mod source;
 #[path = "../support/mod.rs"]

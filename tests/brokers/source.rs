@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use roomcast::broker::{Arrival, Build, Command, SourceLimits, Started, Status};
+use roomcast::broker::{Arrival, Broker, Build, Command, SourceLimits, Started, Status};
 use roomcast::core::model::{Epoch, PartitionId, Record, SourceId};
 use roomcast::core::section::{Place, Report, Section, Table};
 use tokio::sync::mpsc;
@@ -17,9 +17,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Not the first id, so that one that is made up is found out.
 const SOURCE: SourceId = SourceId(3);
 
+/// The broker that a section makes.
+pub fn broker(build: Build, settings: &Table) -> Box<dyn Broker> {
+    let report = Report::new(&|_| Err("no secrets here".to_owned()));
+    let section = Section::new("sources.conformance", settings, Place::Nowhere, &report);
+    let broker = build(&section, SOURCE);
+    section.finish();
+    let problems = report.into_problems();
+    assert!(problems.is_empty(), "{problems:#?}");
+    broker.expect("a section without problems makes a source")
+}
+
 /// A source, and what it told so far.
 pub struct Source {
     pub started: Started,
+    id: SourceId,
     inbox: mpsc::Receiver<Arrival>,
     assigned: BTreeMap<PartitionId, Epoch>,
     is_ready: bool,
@@ -29,17 +41,20 @@ impl Source {
     /// Starts one from its settings and waits until it is ready. (A partition may come with its first
     /// record.)
     pub fn ready(build: Build, settings: &Table) -> Self {
-        let report = Report::new(&|_| Err("no secrets here".to_owned()));
-        let section = Section::new("sources.conformance", settings, Place::Nowhere, &report);
-        let broker = build(&section, SOURCE);
-        section.finish();
-        let problems = report.into_problems();
-        assert!(problems.is_empty(), "{problems:#?}");
-        let broker = broker.expect("a section without problems makes a source");
+        Self::start(broker(build, settings), SOURCE)
+    }
+
+    /// Starts the one that reads the requests for replays of its letters, and waits until it is ready.
+    pub fn replays(build: Build, settings: &Table) -> Self {
+        const REPLAYS: SourceId = SourceId(7);
+        Self::start(broker(build, settings).replays(REPLAYS), REPLAYS)
+    }
+
+    fn start(broker: Box<dyn Broker>, id: SourceId) -> Self {
         let (sender, inbox) = mpsc::channel(64);
         let limits = SourceLimits { held_records: 1_000, held_bytes: 64 << 20 };
         let started = block_on(async { broker.start(limits, sender) });
-        let mut source = Self { started, inbox, assigned: BTreeMap::new(), is_ready: false };
+        let mut source = Self { started, id, inbox, assigned: BTreeMap::new(), is_ready: false };
         while !source.is_ready {
             let arrival = source.arrival(PATIENCE).expect("the source becomes ready in time");
             let record = source.note(arrival);
@@ -56,7 +71,7 @@ impl Source {
     fn note(&mut self, arrival: Arrival) -> Option<Record> {
         match arrival {
             Arrival::Record(record) => {
-                assert_eq!(record.id.source, SOURCE);
+                assert_eq!(record.id.source, self.id);
                 let epoch = self.assigned.get(&record.id.partition);
                 assert_eq!(epoch, Some(&record.id.epoch), "a record comes under its assignment");
                 return Some(record);

@@ -37,7 +37,7 @@ async fn letters_are_confirmed_with_their_headers_and_cut_when_too_large() {
     let letters = &source.started.letters;
     letters.write(letter("small", b"value")).await.unwrap();
     letters.write(letter("large", &vec![b'x'; 3_000_000])).await.unwrap();
-    letters.write(letter(&"k".repeat(1_100_000), b"value")).await.unwrap();
+    letters.write(letter(&"k".repeat(1_200_000), b"value")).await.unwrap();
     let mut written = bed.read_all(&bed.dead_letter);
     written.sort_by_key(|message| message.timestamp().to_millis());
     assert_eq!(written.len(), 3);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roomcast::app::Parts;
-use roomcast::broker::{Boxed, Broker, Inbox, SourceLimits, Started};
+use roomcast::broker::{Archive, Boxed, Broker, Inbox, SourceLimits, Started};
 use roomcast::core::model::{Content, Path, SourceId};
 use roomcast::core::provider::{
     Acceptance, Answer, Call, Draft, Invalid, Item, KindName, Limits, LoginFault, Outcome, Outcomes,
@@ -216,6 +216,15 @@ impl Broker for FakeBroker {
 
     fn max_held_records(&self) -> usize {
         self.most
+    }
+
+    fn archive(&self) -> Arc<dyn Archive> {
+        panic!("config tests look at no letters")
+    }
+
+    fn replays(&self, _: SourceId) -> Box<dyn Broker> {
+        let dead_letter = self.dead_letter.clone();
+        Box::new(Self { kind: self.kind, dead_letter, most: self.most })
     }
 
     fn probe(&self) -> Boxed<'_, Result<Vec<String>, String>> {

@@ -181,9 +181,14 @@ pub struct Running {
 impl Running {
     /// Starts one with `held` records at most.
     pub fn start(server: &Server, held: usize, more: &[(&str, Node)]) -> Self {
+        Self::of(broker(server, more), held)
+    }
+
+    /// Starts this one with `held` records at most.
+    pub fn of(broker: Box<dyn Broker>, held: usize) -> Self {
         let (inbox, arrivals) = mpsc::channel(64);
         let limits = SourceLimits { held_records: held, held_bytes: 64 << 20 };
-        let started = broker(server, more).start(limits, inbox);
+        let started = broker.start(limits, inbox);
         let none = Vec::new;
         Self {
             started,
@@ -212,6 +217,11 @@ impl Running {
     async fn one(&mut self, limit: Duration) -> Option<Record> {
         let arrival = timeout(limit, self.inbox.recv()).await.expect("nothing arrived in time");
         self.note(arrival.expect("the source is running"))
+    }
+
+    /// Waits for something that is no record, and notes it.
+    pub async fn news(&mut self) {
+        assert!(self.one(LONG).await.is_none(), "a record, where news are waited for");
     }
 
     fn note(&mut self, arrival: Arrival) -> Option<Record> {

@@ -1,6 +1,6 @@
-//! Writes to Kafka: letters to the dead-letter topic, rows to the table beside it.
+//! Writes to Kafka: letters to the dead-letter topic, requests and rows to the topics beside it.
 //!
-//! One idempotent producer for both, made when it is first needed and made anew after an error
+//! One idempotent producer for all, made when it is first needed and made anew after an error
 //! that librdkafka calls fatal. A write is done when all in-sync replicas have it. Nothing is
 //! repeated here beyond what the producer does itself: the caller tries again.
 
@@ -23,9 +23,14 @@ use crate::core::letter::{PREFIX, Sealed};
 /// hangs runs into it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a write may wait for a place in the producer's queue, which many at once can fill.
+const QUEUE: Duration = Duration::from_secs(10);
+
 /// Writes to the topics beside a source.
 pub(super) struct Writer {
     pub(super) settings: Arc<Settings>,
+    /// Whether what is doubtful about the dead-letter topic is logged here.
+    tells_doubts: bool,
     producer: Mutex<Option<FutureProducer<PlainContext>>>,
     prepared: OnceCell<()>,
 }
@@ -39,13 +44,15 @@ struct Write<'a> {
 }
 
 impl Writer {
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, producer: Mutex::default(), prepared: OnceCell::new() }
+    /// One of several beside a source: exactly one of them should tell what is doubtful.
+    pub(super) fn new(settings: Arc<Settings>, tells_doubts: bool) -> Self {
+        Self { settings, tells_doubts, producer: Mutex::default(), prepared: OnceCell::new() }
     }
 
     /// Makes the topics when they are missing; asks the broker once.
     pub(super) async fn prepare(&self) -> Result<(), String> {
-        self.prepared.get_or_try_init(|| topics::prepare(&self.settings)).await.copied()
+        let prepare = || topics::prepare(&self.settings, self.tells_doubts);
+        self.prepared.get_or_try_init(prepare).await.copied()
     }
 
     fn producer(&self) -> Result<FutureProducer<PlainContext>, KafkaError> {
@@ -70,14 +77,9 @@ impl Writer {
                 headers.insert(Header { key: name, value: Some(value.as_ref()) })
             }));
         }
-        let sent = producer.send_result(record).map_err(|(error, _)| error);
-        let result = match sent {
-            Err(error) => Err(error),
-            Ok(delivery) => match tokio::time::timeout(PATIENCE, delivery).await {
-                Ok(Ok(delivered)) => delivered.map(drop).map_err(|(error, _)| error),
-                Ok(Err(_)) => Err(KafkaError::Canceled),
-                Err(_) => Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)),
-            },
+        let result = match tokio::time::timeout(PATIENCE, producer.send(record, QUEUE)).await {
+            Ok(delivered) => delivered.map(drop).map_err(|(error, _)| error),
+            Err(_) => Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)),
         };
         if result.is_err() {
             self.drop_a_dead_producer(&producer);
@@ -104,9 +106,24 @@ impl Writer {
         self.write(write).await.map_err(|error| format!("topic {topic}: {error}"))
     }
 
-    async fn write_letter(&self, letter: &Sealed) -> Result<(), KafkaError> {
+    /// Writes a letter, or the request that was made of one, with as much of it as the topic takes.
+    pub(super) async fn place(&self, topic: &str, letter: Sealed) -> Result<(), KafkaError> {
+        let mut letter = letter;
+        let mut result = self.place_whole(topic, &letter).await;
+        if is_too_large(&result) {
+            let stands = stands(&letter);
+            letter = letter.truncated(&stands);
+            result = self.place_whole(topic, &letter).await;
+        }
+        if is_too_large(&result) {
+            result = self.place_whole(topic, &bare(letter)).await;
+        }
+        result
+    }
+
+    async fn place_whole(&self, topic: &str, letter: &Sealed) -> Result<(), KafkaError> {
         let write = Write {
-            topic: &self.settings.dead_letter,
+            topic,
             key: letter.key.as_deref(),
             value: letter.value.as_deref(),
             headers: &letter.headers,
@@ -119,17 +136,8 @@ impl Letters for Writer {
     fn write(&self, letter: Sealed) -> Boxed<'_, Result<(), String>> {
         Box::pin(async move {
             self.prepare().await?;
-            let mut letter = letter;
-            let mut result = self.write_letter(&letter).await;
-            if is_too_large(&result) {
-                let stands = stands(&letter);
-                letter = letter.truncated(&stands);
-                result = self.write_letter(&letter).await;
-            }
-            if is_too_large(&result) {
-                result = self.write_letter(&bare(letter)).await;
-            }
-            result.map_err(|error| format!("the dead-letter topic {}: {error}", self.settings.dead_letter))
+            let topic = &self.settings.dead_letter;
+            self.place(topic, letter).await.map_err(|error| format!("the dead-letter topic {topic}: {error}"))
         })
     }
 }

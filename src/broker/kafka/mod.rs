@@ -4,8 +4,10 @@
 //! (`source`, `rebalance`, `commit`) and gives out the writer of letters and of the table. It never
 //! seeks past a record, never commits what is not settled, and never ends because a broker is away.
 //!
-//! Read `settings` for what can be said about a source, `source` for how it lives.
+//! Read `settings` for what can be said about a source, `source` for how it lives, `archive` for those
+//! who look at its letters from outside.
 
+mod archive;
 mod commit;
 mod context;
 mod follow;
@@ -13,10 +15,12 @@ mod letters;
 mod offsets;
 mod probe;
 mod raw;
+mod reading;
 mod rebalance;
 mod record;
 mod settings;
 mod source;
+mod sweep;
 mod table;
 mod topics;
 
@@ -25,11 +29,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::archive::Holdings;
 use self::letters::Writer;
 use self::settings::Settings;
 use self::table::StateTable;
 use super::{
-    Arrival, Boxed, Broker, Command, Followed, Inbox, Letters, SourceLimits, Started, Status, Table,
+    Archive, Arrival, Boxed, Broker, Command, Followed, Inbox, Letters, Placed, SourceLimits, Started,
+    Status, Table,
 };
 use crate::core::model::SourceId;
 use crate::core::section::Section;
@@ -43,12 +49,19 @@ const PREPARE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Makes the broker from its source's section.
 pub fn build(section: &Section<'_>, source: SourceId) -> Option<Box<dyn Broker>> {
-    Some(Box::new(Kafka { settings: Settings::read(section, source)? }))
+    let settings = Settings::read(section, source)?;
+    let beside = Arc::new(settings.clone());
+    Some(Box::new(Kafka { settings, beside, reads_replays: false }))
 }
 
 /// A Kafka source, not yet connected.
 struct Kafka {
+    /// What is read.
     settings: Settings,
+    /// The source as the config has it, for what is written: topics beside it are made to suit it.
+    beside: Arc<Settings>,
+    /// Whether what is read are requests for replays.
+    reads_replays: bool,
 }
 
 impl Broker for Kafka {
@@ -62,10 +75,20 @@ impl Broker for Kafka {
 
     fn avoid(&mut self, dead_letters: &[String]) {
         self.settings.avoid(dead_letters);
+        Arc::make_mut(&mut self.beside).avoid(dead_letters);
     }
 
     fn max_held_records(&self) -> usize {
         usize::MAX
+    }
+
+    fn archive(&self) -> Arc<dyn Archive> {
+        Arc::new(Holdings::new(Writer::new(Arc::clone(&self.beside), false)))
+    }
+
+    fn replays(&self, id: SourceId) -> Box<dyn Broker> {
+        let settings = self.beside.of_replays(id);
+        Box::new(Self { settings, beside: Arc::clone(&self.beside), reads_replays: true })
     }
 
     fn probe(&self) -> Boxed<'_, Result<Vec<String>, String>> {
@@ -85,7 +108,7 @@ impl Broker for Kafka {
         let (closing, begins_to_close) = oneshot::channel();
         let (done, ended) = oneshot::channel();
         let name = Arc::clone(&self.settings.name);
-        let writer = Arc::new(Writer::new(Arc::new(self.settings.clone())));
+        let writer = Arc::new(Writer::new(self.beside, !self.reads_replays));
         tokio::spawn(prepare(Arc::downgrade(&writer)));
         let start = source::Start { settings: self.settings, limits, inbox, commands: orders, closing };
         std::thread::Builder::new()

@@ -9,11 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
-use regex_lite::Regex;
 
 use super::context::GroupContext;
 use super::raw;
@@ -74,8 +73,8 @@ pub(super) fn begins(
 }
 
 /// The first or the end offset of each partition of the list, as far as its leader answers.
-pub(super) fn bounds(
-    consumer: &BaseConsumer<GroupContext>,
+pub(super) fn bounds<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     list: &TopicPartitionList,
     which: Offset,
     patience: Duration,
@@ -110,16 +109,8 @@ pub(super) fn topics(
         true => vec![None],
         false => named.iter().copied().map(Some).collect(),
     };
-    // A regex that only librdkafka can read counts as fitting every topic.
-    let regexes = settings.topics.iter().filter(|topic| topic.starts_with('^'));
-    let patterns: Vec<Option<Regex>> = regexes.map(|regex| Regex::new(regex).ok()).collect();
-    let is_read = |topic: &&MetadataTopic| {
-        let name = topic.name();
-        let fits = || patterns.iter().any(|pattern| pattern.as_ref().is_none_or(|p| p.is_match(name)));
-        let is_ours =
-            named.contains(&name) || (!settings.is_avoided(name) && !name.starts_with("__") && fits());
-        is_ours && topic.error().is_none()
-    };
+    let read = settings.reading();
+    let is_read = |topic: &&MetadataTopic| topic.error().is_none() && read.takes(topic.name());
     for name in asked {
         let metadata = consumer.fetch_metadata(name, PATIENCE)?;
         for topic in metadata.topics().iter().filter(is_read) {

@@ -29,7 +29,7 @@ pub(super) async fn probe(settings: Arc<Settings>) -> Result<Vec<String>, String
     Ok(lines)
 }
 
-fn unreachable(brokers: &str, error: &KafkaError) -> String {
+pub(super) fn unreachable(brokers: &str, error: &KafkaError) -> String {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut) => format!(
             "no broker of {brokers} answered within {PATIENCE:?}: check the address, and whether it wants TLS or a login"

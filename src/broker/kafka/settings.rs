@@ -223,6 +223,9 @@ impl Settings {
     /// The properties of a reader that never joins the group: librdkafka wants its name even so.
     pub(super) fn reader(&self) -> ClientConfig {
         let mut config = self.client();
+        // A whole topic is read through little memory: fetched as soon as there is room.
+        config.set("queued.max.messages.kbytes", "4096").set("fetch.max.bytes", "4194304");
+        config.set("fetch.queue.backoff.ms", "20").set("fetch.wait.max.ms", "100");
         self.set_properties(&mut config);
         config
             .set("group.id", &self.group)

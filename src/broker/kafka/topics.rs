@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -26,38 +28,30 @@ const EMBEDDED: &str = "mockCluster";
 /// Partitions or replicas as the broker's own default has them (KIP-464; brokers since 2.4).
 const BROKER_DEFAULT: i32 = -1;
 
-/// Makes the three topics when they are missing (unless that is switched off) and looks at how the
-/// dead-letter topic keeps letters. `Err`: the broker could not be asked; to be tried again.
-pub(super) async fn prepare(settings: &Arc<Settings>) -> Result<(), String> {
+/// What a record may take more as a letter, and a letter as a request: room for roomcast's own headers.
+const HEADERS_BYTES: i64 = 65_536;
+
+/// Makes the three topics when they are missing (unless that is switched off), and tells, if it is to
+/// tell doubts, what is missing and how the dead-letter topic keeps letters. `Err`: the broker could not be asked; to be
+/// tried again.
+pub(super) async fn prepare(settings: &Arc<Settings>, tells_doubts: bool) -> Result<(), String> {
     let admin = AdminClient::from_config_and_context(&settings.client(), PlainContext::new(&settings.name))
         .map_err(|error| format!("the Kafka client cannot be made: {error}"))?;
     let admin = Arc::new(admin);
     let Some(names) = existing(Arc::clone(&admin)).await? else { return Ok(()) };
     let (replay, state) = (settings.replay_topic(), settings.state_topic());
-    let keep = |name| {
-        NewTopic::new(name, BROKER_DEFAULT, TopicReplication::Fixed(BROKER_DEFAULT))
-            .set("cleanup.policy", "delete")
-            .set("retention.ms", RETENTION_MS)
-    };
-    let wanted = [
-        keep(settings.dead_letter.as_str()),
-        keep(replay.as_str()),
-        NewTopic::new(&state, 1, TopicReplication::Fixed(BROKER_DEFAULT)).set("cleanup.policy", "compact"),
-    ];
-    let missing: Vec<&NewTopic<'_>> =
-        wanted.iter().filter(|topic| !names.iter().any(|n| n == topic.name)).collect();
-    if !missing.is_empty() {
-        if settings.create_dead_letter {
-            create(settings, &admin, &missing).await?;
-        } else {
-            let missing: Vec<&str> = missing.iter().map(|topic| topic.name).collect();
-            tracing::error!(
-                source = &*settings.name,
-                "topics {missing:?} do not exist and create_dead_letter is false: make them, or letters cannot be written"
-            );
-        }
+    let wanted = [settings.dead_letter.as_str(), &replay, &state];
+    let missing: Vec<&str> = wanted.into_iter().filter(|name| !names.iter().any(|n| n == name)).collect();
+    if !missing.is_empty() && settings.create_dead_letter {
+        let largest = largest(settings, &admin, &names).await;
+        create(settings, &admin, &missing, largest).await?;
+    } else if !missing.is_empty() && tells_doubts {
+        tracing::error!(
+            source = &*settings.name,
+            "topics {missing:?} do not exist and create_dead_letter is false: make them, or letters cannot be written"
+        );
     }
-    if names.contains(&settings.dead_letter) {
+    if tells_doubts && names.contains(&settings.dead_letter) {
         for warning in doubts(&admin, &settings.dead_letter).await {
             tracing::warn!(source = &*settings.name, "{warning}");
         }
@@ -80,14 +74,49 @@ async fn existing(admin: Arc<AdminClient<PlainContext>>) -> Result<Option<Vec<St
     asked.map_err(|error| format!("the broker does not tell its topics: {error}"))
 }
 
+/// The most bytes that a record of the source's topics may have, as far as the broker tells.
+async fn largest(settings: &Settings, admin: &AdminClient<PlainContext>, names: &[String]) -> Option<i64> {
+    let read = settings.reading();
+    let asked: Vec<ResourceSpecifier<'_>> =
+        names.iter().filter(|name| read.takes(name)).map(|name| ResourceSpecifier::Topic(name)).collect();
+    if asked.is_empty() {
+        return None;
+    }
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+    let told = admin.describe_configs(&asked, &options).await.ok()?;
+    let bytes = |config: ConfigResource| config.get("max.message.bytes")?.value.as_deref()?.parse().ok();
+    told.into_iter().filter_map(|config| bytes(config.ok()?)).max()
+}
+
+/// A topic as it is made. What a record may weigh is more than in the source's topics: a record at their
+/// limit becomes a letter with headers of ours, and that a request with yet more.
+fn new<'a>(settings: &Settings, name: &'a str, widths: &'a [Option<String>; 2]) -> NewTopic<'a> {
+    if name == settings.state_topic() {
+        return NewTopic::new(name, 1, TopicReplication::Fixed(BROKER_DEFAULT))
+            .set("cleanup.policy", "compact");
+    }
+    let topic = NewTopic::new(name, BROKER_DEFAULT, TopicReplication::Fixed(BROKER_DEFAULT))
+        .set("cleanup.policy", "delete")
+        .set("retention.ms", RETENTION_MS);
+    match &widths[usize::from(name != settings.dead_letter)] {
+        Some(width) => topic.set("max.message.bytes", width),
+        None => topic,
+    }
+}
+
 async fn create(
     settings: &Settings,
     admin: &AdminClient<PlainContext>,
-    topics: &[&NewTopic<'_>],
+    names: &[&str],
+    largest: Option<i64>,
 ) -> Result<(), String> {
     let source = &*settings.name;
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-    let results = match admin.create_topics(topics.iter().copied(), &options).await {
+    let wider = |most: i64| (most.saturating_add(HEADERS_BYTES)).min(i64::from(i32::MAX));
+    let letters = largest.map(wider);
+    let widths = [letters, letters.map(wider)].map(|width| width.map(|width| width.to_string()));
+    let topics: Vec<NewTopic<'_>> = names.iter().map(|name| new(settings, name, &widths)).collect();
+    let results = match admin.create_topics(&topics, &options).await {
         Ok(results) => results,
         // A broker that is none of Apache's, or one that is very old: writing will tell.
         Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => return Ok(()),

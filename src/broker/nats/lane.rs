@@ -39,9 +39,13 @@ impl Lane {
     }
 
     fn only(settings: &Settings) -> Self {
+        let label = match settings.replays_of {
+            Some(_) => format!("{}.replay", settings.stream),
+            None => settings.stream.clone(),
+        };
         Self {
             partition: PartitionId(0),
-            label: Arc::from(settings.stream.as_str()),
+            label: Arc::from(label),
             stream: settings.stream.clone(),
             durable: settings.durable.clone(),
             subjects: settings.subjects.clone(),

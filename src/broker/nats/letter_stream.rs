@@ -4,25 +4,25 @@
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, Stream};
+use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy};
 
 use super::link::chain;
 use super::settings::Settings;
 use super::setup::{is_missing, missing_stream};
 
-/// Sees to it that it is there; faults are logged by the first lane alone.
+/// Sees to it that it is there, with as many replicas as the source's stream; faults are logged where
+/// somebody `tells` them.
 pub async fn prepare(
     jetstream: &Context,
     settings: &Settings,
-    source: &Stream,
-    is_first: bool,
+    replicas: usize,
+    tells: bool,
 ) -> Result<(), String> {
     let name = &settings.dead_letter;
-    let replicas = source.cached_info().config.num_replicas;
     match jetstream.get_stream(name).await {
         Ok(stream) => {
             let found = faults(&stream.cached_info().config, replicas, name);
-            for fault in found.iter().filter(|_| is_first) {
+            for fault in found.iter().filter(|_| tells) {
                 tracing::warn!("{fault}");
             }
             Ok(())
@@ -74,7 +74,19 @@ pub fn faults(config: &StreamConfig, replicas: usize, name: &str) -> Vec<String>
     if !takes(&config.subjects, &letter) {
         fault(format!("does not take {name}.letter.>: letters cannot be written"));
     }
+    faults.extend(no_replays(config, name));
     faults
+}
+
+/// What is said of a stream that does not take requests for replays.
+pub fn no_replays(config: &StreamConfig, name: &str) -> Option<String> {
+    let takes_them = takes(&config.subjects, &format!("{name}.replay.x"));
+    (!takes_them).then(|| {
+        format!(
+            "dead-letter stream {name} does not take {name}.replay.>: replays cannot be asked for until that is \
+             one of its subjects (nats stream edit {name} --subjects …)"
+        )
+    })
 }
 
 /// Whether one of the subjects, which may have wildcards, takes a subject without.
@@ -129,6 +141,6 @@ mod tests {
             subjects: vec!["other".to_owned()],
             ..good
         };
-        assert_eq!(faults(&bad, 3, "D").len(), 5);
+        assert_eq!(faults(&bad, 3, "D").len(), 6);
     }
 }

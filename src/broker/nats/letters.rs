@@ -1,7 +1,8 @@
-//! Writes letters into the dead-letter stream: one subject for each, so that each exists once.
+//! Writes letters, and requests for replays of them, into the dead-letter stream: one subject for each,
+//! so that each exists once.
 //!
 //! The publish expects that the subject has no message yet. A server that answers "wrong last
-//! sequence" therefore says that this very letter is there already, which is what was wanted.
+//! sequence" therefore says that this very letter or request is there already.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::link::{Link, chain};
-use crate::broker::{Boxed, Letters};
+use crate::broker::{Boxed, Letters, Placed};
 use crate::core::letter::{PREFIX, Sealed};
 
 /// Letters away at once: below the client's own limit, behind which it would wait in silence.
@@ -34,7 +35,23 @@ impl Writer {
         Self { link, stream, addresses, away: Semaphore::new(AWAY) }
     }
 
-    async fn write_once(&self, letter: &Sealed) -> Result<(), PublishError> {
+    /// Writes it under `<stream>.<place>.<its id>`, with as much of it as the server takes.
+    pub async fn place(&self, place: &str, letter: &Sealed) -> Result<Placed, String> {
+        let _permit = self.away.acquire().await.expect("the semaphore is never closed");
+        let mut result = self.write_once(place, letter).await;
+        if result.as_ref().is_err_and(is_too_large) {
+            let truncated = letter.clone().truncated(&stands(letter));
+            result = self.write_once(place, &truncated).await;
+            // The record's own headers are too much even without its value.
+            if result.as_ref().is_err_and(is_too_large) {
+                result = self.write_once(place, &own_headers_only(truncated)).await;
+            }
+        }
+        result
+            .map_err(|error| format!("cannot write to dead-letter stream {}: {}", self.stream, chain(&error)))
+    }
+
+    async fn write_once(&self, place: &str, letter: &Sealed) -> Result<Placed, PublishError> {
         let jetstream = self
             .link
             .jetstream(&self.addresses)
@@ -43,11 +60,11 @@ impl Writer {
             .payload(letter.value.clone().unwrap_or_default())
             .headers(headers(letter))
             .expected_last_subject_sequence(0);
-        let subject = format!("{}.letter.{}", self.stream, letter.id);
+        let subject = format!("{}.{place}.{}", self.stream, letter.id);
         let outcome = async { jetstream.send_publish(subject, publish).await?.await }.await;
         match outcome {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
+            Ok(_) => Ok(Placed::Now),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(Placed::Before),
             Err(error) => Err(error),
         }
     }
@@ -55,29 +72,7 @@ impl Writer {
 
 impl Letters for Writer {
     fn write(&self, letter: Sealed) -> Boxed<'_, Result<(), String>> {
-        Box::pin(async move {
-            let _permit = self.away.acquire().await.expect("the semaphore is never closed");
-            let mut error = match self.write_once(&letter).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if is_too_large(&error) {
-                let stands = stands(&letter);
-                let truncated = letter.truncated(&stands);
-                error = match self.write_once(&truncated).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
-                };
-                // The record's own headers are too much even without its value.
-                if is_too_large(&error) {
-                    error = match self.write_once(&own_headers_only(truncated)).await {
-                        Ok(()) => return Ok(()),
-                        Err(error) => error,
-                    };
-                }
-            }
-            Err(format!("cannot write to dead-letter stream {}: {}", self.stream, chain(&error)))
-        })
+        Box::pin(async move { self.place("letter", &letter).await.map(drop) })
     }
 }
 

@@ -78,44 +78,60 @@ impl Link {
         }
         let mut patience = Patience::default();
         loop {
-            let up = self.up.clone();
-            let listeners = self.listeners.clone();
-            let changed = move |is_up| {
-                let listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
-                listeners.iter().for_each(|listener| listener(is_up));
-            };
-            let on_event = move |event: Event| {
-                // A change is noted before the callback's future runs, in the order of events.
-                match event {
-                    Event::Connected => {
-                        up.send_replace(true);
-                        changed(true);
-                    }
-                    Event::Disconnected | Event::Closed => {
-                        up.send_replace(false);
-                        changed(false);
-                    }
-                    Event::SlowConsumer(_) => tracing::error!("the client dropped messages: {event}"),
-                    Event::ServerError(_) | Event::ClientError(_) => tracing::debug!("nats: {event}"),
-                    Event::LameDuckMode | Event::Draining => tracing::info!("nats: {event}"),
-                }
-                std::future::ready(())
-            };
-            match connect_once(settings, on_event).await {
-                Ok(client) => {
-                    *made += 1;
-                    let connected = Connected { client, number: *made };
-                    self.client.send_replace(Some(connected.clone()));
-                    self.up.send_replace(true);
-                    return connected;
-                }
+            match self.attempt(settings, &mut made).await {
+                Ok(connected) => return connected,
                 Err(why) => {
-                    let why = format!("cannot connect to {}: {why}", settings.addresses());
                     patience.tell(&why, &mut told);
                     patience.wait().await;
                 }
             }
         }
+    }
+
+    /// The client, for those who ask once: tries once to connect unless somebody has, waits a moment for
+    /// a connection that is lost, or says why there is none.
+    pub async fn reach(&self, settings: &Settings) -> Result<Client, String> {
+        let mut made = self.made.lock().await;
+        if self.client.borrow().is_none() {
+            return self.attempt(settings, &mut made).await.map(|connected| connected.client);
+        }
+        drop(made);
+        let connected = tokio::time::timeout(CONNECT, self.connected()).await;
+        connected.map_err(|_| format!("not connected to {}", settings.addresses()))
+    }
+
+    async fn attempt(&self, settings: &Settings, made: &mut u64) -> Result<Connected, String> {
+        let up = self.up.clone();
+        let listeners = self.listeners.clone();
+        let changed = move |is_up| {
+            let listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            listeners.iter().for_each(|listener| listener(is_up));
+        };
+        let on_event = move |event: Event| {
+            // A change is noted before the callback's future runs, in the order of events.
+            match event {
+                Event::Connected => {
+                    up.send_replace(true);
+                    changed(true);
+                }
+                Event::Disconnected | Event::Closed => {
+                    up.send_replace(false);
+                    changed(false);
+                }
+                Event::SlowConsumer(_) => tracing::error!("the client dropped messages: {event}"),
+                Event::ServerError(_) | Event::ClientError(_) => tracing::debug!("nats: {event}"),
+                Event::LameDuckMode | Event::Draining => tracing::info!("nats: {event}"),
+            }
+            std::future::ready(())
+        };
+        let client = connect_once(settings, on_event)
+            .await
+            .map_err(|why| format!("cannot connect to {}: {why}", settings.addresses()))?;
+        *made += 1;
+        let connected = Connected { client, number: *made };
+        self.client.send_replace(Some(connected.clone()));
+        self.up.send_replace(true);
+        Ok(connected)
     }
 
     /// The client, once it is connected; waits for that.

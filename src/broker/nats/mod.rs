@@ -9,7 +9,8 @@
 //! acks      confirms acks, tells progress                 record   message → record (pure)
 //! letters   writes letters                                letter_stream  the stream they go to, judged
 //! rescue    messages the client cannot read               table    the KV bucket beside the letters
-//! buckets   KV buckets of shares                      follow   a KV bucket that others write: a directory
+//! buckets   KV buckets of shares                          follow   a KV bucket that others write: a directory
+//! archive   letters seen from outside                     sweep    reads letters as they stand
 //! words     what the loop and those around it say         lane     what one loop reads (pure)
 //! spread    how replicas share it: the setting            renew    the way to the consumer, and back to it
 //!
@@ -25,6 +26,7 @@
 //! [`crate::core::ledger`] keeps order over restarts, takeovers and broken connections.
 
 mod acks;
+mod archive;
 mod buckets;
 mod follow;
 mod front;
@@ -47,6 +49,7 @@ mod setup;
 mod source;
 mod spread;
 mod stop;
+mod sweep;
 mod table;
 mod words;
 
@@ -54,6 +57,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::archive::Holdings;
 use self::buckets::Shelves;
 use self::front::Front;
 use self::lane::Lane;
@@ -63,7 +67,7 @@ use self::settings::{MAX_HELD, Settings};
 use self::source::Source;
 use self::spread::Spread;
 use self::table::Bucket;
-use super::{Boxed, Broker, Followed, Inbox, Section, SourceId, SourceLimits, Started};
+use super::{Archive, Boxed, Broker, Followed, Inbox, Section, SourceId, SourceLimits, Started};
 
 /// Makes the broker from its source's section.
 pub fn build(section: &Section<'_>, id: SourceId) -> Option<Box<dyn Broker>> {
@@ -88,6 +92,14 @@ impl Broker for Nats {
 
     fn max_held_records(&self) -> usize {
         MAX_HELD
+    }
+
+    fn archive(&self) -> Arc<dyn Archive> {
+        Arc::new(Holdings::new(self.id, self.settings.clone()))
+    }
+
+    fn replays(&self, id: SourceId) -> Box<dyn Broker> {
+        Box::new(Self { id, settings: Arc::new(self.settings.of_replays()) })
     }
 
     fn probe(&self) -> Boxed<'_, Result<Vec<String>, String>> {

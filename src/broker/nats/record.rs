@@ -9,6 +9,7 @@ use super::lane;
 use super::rescue::Rescued;
 use super::settings::KeyPlace;
 use crate::core::ledger::Delivery;
+use crate::core::letter::PREFIX;
 use crate::core::model::{Epoch, Origin, PartitionId, Record, RecordId, SourceId};
 use crate::core::time::Wall;
 
@@ -30,7 +31,15 @@ pub struct Maker {
     pub is_part: bool,
     /// Of such a copy: the origin's sequences that may have been tried before it was made.
     pub tried: u64,
+    /// Whether what is read are letters, or requests that were made of letters: what the record came
+    /// under is in their headers then.
+    pub of_letters: bool,
 }
+
+/// What the headers begin with that a server obeys, or adds.
+const NATS: &str = "nats-";
+/// The letter's header that has the record's subject.
+const TOPIC: &str = "roomcast-topic";
 
 impl Maker {
     /// The record of a message.
@@ -55,8 +64,12 @@ impl Maker {
         maybe_tried: bool,
     ) -> Record {
         let offset = delivery.sequence.cast_signed();
-        let origin = self.origin(&headers, subject, offset);
         let mut headers = headers;
+        if self.of_letters {
+            // The conditions of its own publishing; the record's are kept under other names.
+            headers.retain(|(name, _)| !is_nats(name));
+        }
+        let origin = self.origin(&headers, subject, offset);
         if self.is_part {
             // It is there because of the copy, not because of a publisher.
             headers.retain(|(name, _)| &**name != STREAM_SOURCE);
@@ -64,7 +77,7 @@ impl Maker {
         let is_old = self.is_part && origin.offset.cast_unsigned() <= self.tried;
         Record {
             id: RecordId { source: self.source, partition: self.partition, epoch, offset },
-            key: self.key(&headers, if self.is_part { &origin.topic } else { subject }),
+            key: self.key(&headers, &origin.topic, subject),
             origin,
             value: Some(payload),
             headers,
@@ -73,14 +86,22 @@ impl Maker {
         }
     }
 
-    fn key(&self, headers: &[(Arc<str>, Bytes)], subject: &str) -> Option<Bytes> {
+    fn key(&self, headers: &[(Arc<str>, Bytes)], origin: &str, subject: &str) -> Option<Bytes> {
         match &self.key {
             KeyPlace::Nowhere => None,
             KeyPlace::Token(number) => {
+                let told = headers.iter().rev().find(|(name, _)| self.of_letters && &**name == TOPIC);
+                let subject = match told {
+                    Some((_, told)) => std::str::from_utf8(told).ok()?,
+                    None if self.is_part => origin,
+                    None => subject,
+                };
                 let token = subject.split('.').nth(*number)?;
                 Some(Bytes::copy_from_slice(token.as_bytes()))
             }
             KeyPlace::Header(wanted) => {
+                let kept = (self.of_letters && is_nats(wanted)).then(|| format!("{PREFIX}{wanted}"));
+                let wanted = kept.as_ref().unwrap_or(wanted);
                 let exact = headers.iter().find(|(name, _)| **name == **wanted);
                 // Producers differ in how they write a header's case; the exact one goes first.
                 let near = || headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
@@ -90,7 +111,7 @@ impl Maker {
     }
 
     /// Where the record was first stored: a stream that sources others says so on each message.
-    fn origin(&self, headers: &[(Arc<str>, Bytes)], subject: &str, sequence: i64) -> Origin {
+    pub fn origin(&self, headers: &[(Arc<str>, Bytes)], subject: &str, sequence: i64) -> Origin {
         let subject = if self.is_part { lane::published_subject(subject) } else { subject };
         let sourced = headers.iter().rev().find(|(name, _)| &**name == STREAM_SOURCE);
         let sourced = sourced.and_then(|(_, value)| stream_source(std::str::from_utf8(value).ok()?));
@@ -105,6 +126,10 @@ impl Maker {
         let partition = if is_told { i32::try_from(self.partition.0).unwrap_or(0) } else { 0 };
         Origin { stream, topic: Arc::from(topic), partition, offset }
     }
+}
+
+fn is_nats(name: &str) -> bool {
+    name.get(..NATS.len()).is_some_and(|head| head.eq_ignore_ascii_case(NATS))
 }
 
 /// Reads `MATCH 17 match.> > match.1.events`: stream (with `:…` when it is in another domain),
@@ -156,6 +181,7 @@ mod tests {
             key,
             is_part: false,
             tried: 0,
+            of_letters: false,
         }
     }
 
@@ -233,6 +259,29 @@ mod tests {
         assert_eq!(list, [("App", &b"x"[..]), ("Room", b"b"), ("Room", b"a")]);
         assert_eq!(record.key.as_deref(), Some(&b"b"[..]));
         assert!(record.maybe_tried);
+    }
+
+    #[test]
+    fn a_letter_has_the_key_of_its_record_and_no_condition_of_its_own() {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+        headers.insert("roomcast-nats-Msg-Id", "m1");
+        headers.insert("Room", "a");
+        headers.insert(TOPIC, "match.42.events");
+        for (key, wanted) in [
+            (KeyPlace::Token(1), Some("42")),
+            (KeyPlace::Token(9), None),
+            (KeyPlace::Header("room".to_owned()), Some("a")),
+            (KeyPlace::Header("Nats-Msg-Id".to_owned()), Some("m1")),
+            (KeyPlace::Nowhere, None),
+        ] {
+            let maker = Maker { of_letters: true, ..maker(key) };
+            let letter = message("MATCH_DLQ.letter.5", headers.clone());
+            let record = maker.record(letter, AT, Epoch(0), false);
+            assert_eq!(record.key.as_deref(), wanted.map(str::as_bytes), "{maker:?}");
+            assert_eq!(&*record.origin.topic, "MATCH_DLQ.letter.5", "where the letter stands");
+            assert!(!record.headers.iter().any(|(name, _)| name.starts_with("Nats-")), "{record:?}");
+        }
     }
 
     #[test]

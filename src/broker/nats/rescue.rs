@@ -14,14 +14,15 @@ use std::sync::Arc;
 
 use async_nats::Subject;
 use async_nats::header::HeaderName;
-use async_nats::jetstream::Context;
 use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{Context, ErrorCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::link::chain;
 use super::pull::ack_subject;
 use crate::core::ledger::Delivery;
 
@@ -106,6 +107,35 @@ pub async fn missing(
     }
     missing.into()
 }
+
+/// A message as the stream holds it, whatever its headers.
+pub struct Stored {
+    /// Its subject.
+    pub subject: String,
+    /// Its headers, byte for byte.
+    pub headers: Vec<(Arc<str>, Bytes)>,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// The message of that sequence; `None` when the stream has none, or is not there.
+pub async fn stored(context: &Context, stream: &str, sequence: u64) -> Result<Option<Stored>, String> {
+    let failed = |why: String| format!("cannot read message {sequence} of stream {stream}: {why}");
+    let request = json!({ "seq": sequence });
+    let answer = context.request(format!("STREAM.MSG.GET.{stream}"), &request).await;
+    let raw = match answer.map_err(|error| failed(chain(&error)))? {
+        Response::Ok::<Answer>(answer) => answer.message,
+        Response::Err { error } if GONE.contains(&error.error_code()) => return Ok(None),
+        Response::Err { error } => return Err(failed(chain(&error))),
+    };
+    let decoded = |text: &str| STANDARD.decode(text).map_err(|error| failed(chain(&error)));
+    let headers = lines(&decoded(&raw.hdrs)?);
+    Ok(Some(Stored { subject: raw.subject, headers, payload: decoded(&raw.data)?.into() }))
+}
+
+/// How a server says that there is no such message.
+const GONE: [ErrorCode; 3] =
+    [ErrorCode::NO_MESSAGE_FOUND, ErrorCode::STREAM_NOT_FOUND, ErrorCode::SEQUENCE_NOT_FOUND];
 
 /// The message, if it is poison.
 fn read(raw: Raw, sequence: u64, stream: &str, durable: &str) -> Option<Rescued> {

@@ -50,6 +50,8 @@ pub struct Settings {
     pub login: Login,
     /// TLS, when asked for.
     pub tls: Option<Tls>,
+    /// Where what is read are requests for replays: the stream of the source whose letters they are of.
+    pub replays_of: Option<String>,
 }
 
 /// Where a record's key stands.
@@ -137,7 +139,21 @@ impl Settings {
             spread: spread?,
             login: login?,
             tls: tls?,
+            replays_of: None,
         })
+    }
+
+    /// The settings of the source that reads the requests for replays of this one's letters.
+    pub fn of_replays(&self) -> Self {
+        Self {
+            stream: self.dead_letter.clone(),
+            subjects: vec![format!("{}.replay.>", self.dead_letter)],
+            durable: format!("{}_replay", self.durable),
+            start_from: StartFrom::Earliest,
+            spread: Spread::OneActive,
+            replays_of: Some(self.stream.clone()),
+            ..self.clone()
+        }
     }
 
     /// The servers' addresses for messages, without user and password.

@@ -85,8 +85,15 @@ pub async fn prepare(
     }
     let pins = client.is_server_compatible(2, 11, 0);
     refuse_old(&client, settings, pins)?;
-    let origin = source_stream(&jetstream, settings).await?;
-    letter_stream::prepare(&jetstream, settings, &origin, lane.is_first()).await?;
+    let origin = match &settings.replays_of {
+        None => {
+            let origin = source_stream(&jetstream, settings).await?;
+            let replicas = origin.cached_info().config.num_replicas;
+            letter_stream::prepare(&jetstream, settings, replicas, lane.is_first()).await?;
+            origin
+        }
+        Some(live) => requests_stream(&jetstream, settings, live).await?,
+    };
     let (stream, parts) = match settings.spread {
         Spread::OneActive => {
             parts::refuse_when_there(&jetstream, settings).await?;
@@ -144,7 +151,9 @@ pub async fn look(client: &Client, settings: &Settings) -> Result<Vec<String>, S
     let jetstream = jetstream(client.clone());
     let mut lines = vec![format!("connected to NATS {}", client.server_info().version)];
     refuse_old(client, settings, client.is_server_compatible(2, 11, 0))?;
-    for name in [&settings.stream, &settings.dead_letter] {
+    let mut names = vec![&settings.stream, &settings.dead_letter];
+    names.dedup();
+    for name in names {
         match jetstream.get_stream(name).await {
             Ok(stream) => {
                 let info = stream.cached_info();
@@ -231,11 +240,42 @@ fn missing_durable(lane: &Lane, wanted: &pull::Config) -> String {
     let (stream, name) = (&lane.stream, &lane.durable);
     let missing = format!("stream {stream} has no consumer {name}: set `create = true`, or make it");
     if !lane.is_part {
-        return missing;
+        return format!("{missing}: {}", command(lane, wanted));
     }
     let config = consumer::IntoConsumerConfig::into_consumer_config(wanted.clone());
     let body = serde_json::json!({ "stream_name": stream, "config": config });
     format!("{missing}: nats request '$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{name}' '{body}'")
+}
+
+/// The command that makes the durable of a source that one replica reads.
+fn command(lane: &Lane, wanted: &pull::Config) -> String {
+    let filters: Vec<String> = lane.subjects.iter().map(|subject| format!("--filter '{subject}'")).collect();
+    let deliver = if wanted.deliver_policy == DeliverPolicy::All { "all" } else { "new" };
+    let pins = match wanted.priority_groups.first() {
+        Some(group) => {
+            format!(" --pinned-groups {group} --pinned-ttl {}s", wanted.priority_timeout.as_secs())
+        }
+        None => String::new(),
+    };
+    format!(
+        "nats consumer add {} {} --pull {} --deliver {deliver} --ack explicit --wait {}s --max-deliver=-1 \
+         --max-pending {}{pins} --replay instant --defaults",
+        lane.stream,
+        lane.durable,
+        filters.join(" "),
+        wanted.ack_wait.as_secs(),
+        wanted.max_ack_pending,
+    )
+}
+
+/// The stream that requests for replays stand in: the dead letters', made as their source makes it.
+async fn requests_stream(jetstream: &Context, settings: &Settings, live: &str) -> Result<Stream, String> {
+    let live = find_stream(jetstream, live).await?.ok_or_else(|| missing_stream(live))?;
+    let replicas = live.cached_info().config.num_replicas;
+    letter_stream::prepare(jetstream, settings, replicas, false).await?;
+    let name = &settings.stream;
+    let stream = find_stream(jetstream, name).await?.ok_or_else(|| missing_stream(name))?;
+    letter_stream::no_replays(&stream.cached_info().config, name).map_or(Ok(stream), Err)
 }
 
 async fn source_stream(jetstream: &Context, settings: &Settings) -> Result<Stream, String> {

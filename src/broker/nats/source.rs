@@ -189,6 +189,7 @@ impl Loop {
             key: source.settings.key.clone(),
             is_part: source.lane.is_part,
             tried: 0,
+            of_letters: source.settings.replays_of.is_some(),
         };
         let intake = Intake::new(source.limits.held_bytes);
         Self {

@@ -9,11 +9,12 @@ use async_nats::jetstream::kv::{Config, Operation, Store};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use super::link::{Link, chain};
 use crate::broker::{Boxed, Table};
 
-/// How long reading all rows may take.
+/// How long the server may be silent while rows are read.
 const READ: Duration = Duration::from_secs(30);
 
 /// Makes a bucket with as many replicas as the stream `beside` has. One that another replica of ours has
@@ -78,7 +79,8 @@ impl Bucket {
         }
         let mut watch = store.watch_with_history(">").await.map_err(|error| failed(&error))?;
         let mut rows = Vec::new();
-        while let Some(entry) = watch.next().await {
+        let silent = |_| format!("cannot read bucket {}: no answer in {READ:?}", self.name);
+        while let Some(entry) = timeout(READ, watch.next()).await.map_err(silent)? {
             let entry = entry.map_err(|error| failed(&error))?;
             if entry.operation == Operation::Put {
                 rows.push((decode(&entry.key), entry.value));
@@ -93,12 +95,7 @@ impl Bucket {
 
 impl Table for Bucket {
     fn load(&self) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>> {
-        Box::pin(async move {
-            match tokio::time::timeout(READ, self.rows()).await {
-                Ok(rows) => rows,
-                Err(_) => Err(format!("cannot read bucket {}: no answer in time", self.name)),
-            }
-        })
+        Box::pin(self.rows())
     }
 
     fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>> {

@@ -1,0 +1,153 @@
+//! The letters of a dead-letter stream for those who look at them from outside: the command line, the API.
+//!
+//! It has a connection of its own, made when it is first asked and tried once each time: what is wrong is
+//! told, not waited for. It makes nothing but the table.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::lane::Lane;
+use super::letters::Writer;
+use super::link::{Link, chain, jetstream};
+use super::record::Maker;
+use super::settings::Settings;
+use super::table::Bucket;
+use super::{rescue, setup, sweep};
+use crate::broker::{Archive, Boxed, Placed, Table};
+use crate::core::letter::Sealed;
+use crate::core::model::{Origin, PartitionId, Record, SourceId};
+use crate::core::replay::Told;
+
+/// The archive of one source.
+pub struct Holdings {
+    id: SourceId,
+    settings: Arc<Settings>,
+    link: Arc<Link>,
+    writer: Writer,
+}
+
+impl Holdings {
+    /// That of the source of these settings.
+    pub fn new(id: SourceId, settings: Arc<Settings>) -> Self {
+        let link = Arc::new(Link::default());
+        let writer = Writer::new(link.clone(), settings.dead_letter.clone(), settings.addresses());
+        Self { id, settings, link, writer }
+    }
+
+    /// Makes records of a stream: of letters, or of what the source reads.
+    fn maker(&self, stream: &str, of_letters: bool) -> Maker {
+        Maker {
+            source: self.id,
+            partition: PartitionId(0),
+            stream: Arc::from(stream),
+            key: self.settings.key.clone(),
+            is_part: false,
+            tried: 0,
+            of_letters,
+        }
+    }
+
+    async fn read_all(&self, into: mpsc::Sender<Record>) -> Result<(), String> {
+        let client = self.link.reach(&self.settings).await?;
+        let stream = &self.settings.dead_letter;
+        sweep::letters(&client, stream, &self.maker(stream, true), &into).await
+    }
+
+    async fn place(&self, letter: Record, more: Vec<(Arc<str>, Bytes)>) -> Result<Placed, String> {
+        let Origin { stream, offset, .. } = &letter.origin;
+        let told = Told::read(&letter)
+            .map_err(|why| format!("message {offset} of stream {stream} is no letter: {why}"))?;
+        self.link.reach(&self.settings).await?;
+        let mut headers = letter.headers;
+        headers.extend(more);
+        let request = Sealed { id: told.letter, key: letter.key, value: letter.value, headers };
+        self.writer.place("replay", &request).await
+    }
+
+    /// A sequence is one of the source's stream only: the message must be the one that the letter tells of.
+    async fn find(&self, origin: Origin) -> Result<Option<Bytes>, String> {
+        let stream = &self.settings.stream;
+        // A letter that does not name the stream has the subject for it.
+        let is_elsewhere = *origin.stream != **stream && origin.stream != origin.topic;
+        let Some(sequence) = u64::try_from(origin.offset).ok().filter(|_| !is_elsewhere) else {
+            return Ok(None);
+        };
+        let client = self.link.reach(&self.settings).await?;
+        let Some(stored) = rescue::stored(&jetstream(client), stream, sequence).await? else {
+            return Ok(None);
+        };
+        let found = self.maker(stream, false).origin(&stored.headers, &stored.subject, origin.offset);
+        let is_it = *found.stream == **stream && found.topic == origin.topic;
+        Ok(is_it.then_some(stored.payload))
+    }
+
+    /// The server does not tell clients apart: of all durables of the source, the one that most wait on.
+    async fn count_readers(&self) -> Result<usize, String> {
+        let client = self.link.reach(&self.settings).await?;
+        let jetstream = jetstream(client);
+        let lanes = Lane::all(&self.settings);
+        let Some(stream) = setup::find_stream(&jetstream, &lanes[0].stream).await? else { return Ok(0) };
+        let mut most = 0;
+        for lane in lanes {
+            let info = match stream.consumer_info(&lane.durable).await {
+                Ok(info) => info,
+                Err(error) if setup::is_no_consumer(&error.kind()) => continue,
+                Err(error) => {
+                    return Err(format!("cannot look at durable {}: {}", lane.durable, chain(&error)));
+                }
+            };
+            let is_pinned = info.priority_groups.iter().any(|group| group.pinned_client_id.is_some());
+            most = most.max(info.num_waiting).max(usize::from(is_pinned));
+        }
+        Ok(most)
+    }
+}
+
+impl Archive for Holdings {
+    fn read(&self, into: mpsc::Sender<Record>) -> Boxed<'_, Result<(), String>> {
+        Box::pin(self.read_all(into))
+    }
+
+    fn request(&self, letter: Record, headers: Vec<(Arc<str>, Bytes)>) -> Boxed<'_, Result<Placed, String>> {
+        Box::pin(self.place(letter, headers))
+    }
+
+    fn value_at(&self, origin: Origin) -> Boxed<'_, Result<Option<Bytes>, String>> {
+        Box::pin(self.find(origin))
+    }
+
+    fn readers(&self) -> Boxed<'_, Result<usize, String>> {
+        Box::pin(self.count_readers())
+    }
+
+    fn table(&self) -> Arc<dyn Table> {
+        let (stream, addresses) = (self.settings.dead_letter.clone(), self.settings.addresses());
+        let bucket = Bucket::new(self.link.clone(), stream, addresses);
+        Arc::new(OnDemand { link: self.link.clone(), settings: self.settings.clone(), bucket })
+    }
+}
+
+/// The bucket, over a connection that is made when it is first needed.
+struct OnDemand {
+    link: Arc<Link>,
+    settings: Arc<Settings>,
+    bucket: Bucket,
+}
+
+impl Table for OnDemand {
+    fn load(&self) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>> {
+        Box::pin(async move {
+            self.link.reach(&self.settings).await?;
+            self.bucket.load().await
+        })
+    }
+
+    fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            self.link.reach(&self.settings).await?;
+            self.bucket.put(key, value).await
+        })
+    }
+}
