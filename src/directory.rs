@@ -2,7 +2,7 @@
 //!
 //! [`Directory::read`] reads a section of the config; [`keep`] starts a keeper for each, which tells the
 //! loop what it has read and what changes. A file is looked at twice a second ([`file`]); a topic or
-//! bucket is followed by its broker ([`table`]). What cannot be read changes nothing: what was known
+//! bucket is followed by its broker (`directory::table`). What cannot be read changes nothing: what was known
 //! stays, and the log and the metrics say why. Started by `cli`.
 
 mod file;

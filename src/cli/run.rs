@@ -1,6 +1,6 @@
 //! `roomcast run`: the daemon.
 //!
-//! [`main`] reads the config and begins to log; [`run`] starts the sources, the loop and the admin port, and waits for the end: SIGTERM or SIGINT drain,
+//! [`main`] reads the config and begins to log; `run` starts the sources, the loop and the admin port, and waits for the end: SIGTERM or SIGINT drain,
 //! a second one ends the process at once; SIGHUP reads the config again (`reload`). What it is made of was built and checked by `app`.
 
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// [`Error::Config`] when the config or a secret file is wrong, [`Error::Usage`] for a log filter
-/// that is none, [`Error::Failed`] as [`run`].
+/// that is none, [`Error::Failed`] as `run`.
 pub fn main(cli: &Cli) -> Result<ExitCode, Error> {
     let filter = telemetry::init(cli.log_level.as_deref(), cli.log_format);
     filter.map_err(|error| Error::Usage(format!("{error:#}")))?;

@@ -67,13 +67,7 @@ impl World {
             kafka: Cluster::new(rng.usize(1..5).max(processes as usize), processes as usize),
             jet: Server::default(),
             letters: Topics::default(),
-            sharing: match rng.u8(..3) {
-                _ if processes == 1 => Sharing::Whole,
-                0 => Sharing::Fixed,
-                _ if isolated => Sharing::Fixed,
-                1 => Sharing::Partitions,
-                _ => Sharing::Leases,
-            },
+            sharing: draw_sharing(&mut rng, processes as usize, isolated),
             bucket: vec![(0, Vec::new()); 2],
             counts: BTreeMap::new(),
             keys: Keys::default(),
@@ -296,6 +290,16 @@ impl World {
             self.kafka_member_joins(number);
             self.jet_client_starts(number);
         }
+    }
+}
+
+fn draw_sharing(rng: &mut fastrand::Rng, processes: usize, isolated: bool) -> Sharing {
+    match rng.u8(..3) {
+        _ if processes == 1 => Sharing::Whole,
+        0 => Sharing::Fixed,
+        _ if isolated => Sharing::Fixed,
+        1 => Sharing::Partitions,
+        _ => Sharing::Leases,
     }
 }
 

@@ -117,7 +117,10 @@ mod tests {
             Val::Int(i128::MAX),
             Val::Float(1e300),
         ];
-        assert!(sorted.windows(2).all(|pair| pair[0] < pair[1] && pair[1] > pair[0]));
+        let ordered = |a: &Val, b: &Val| {
+            a.partial_cmp(b) == Some(Ordering::Less) && b.partial_cmp(a) == Some(Ordering::Greater)
+        };
+        assert!(sorted.windows(2).all(|pair| ordered(&pair[0], &pair[1])));
         assert_eq!(Val::Int(large), Val::Float(9_007_199_254_740_992.0));
     }
 }
