@@ -6,6 +6,8 @@
 //! when a place comes back; every other is touched only when something happens to it. No operation
 //! looks at all rooms. A room without messages and memory of them is forgotten.
 
+mod probe;
+
 use std::collections::BTreeSet;
 
 use super::index::Index;

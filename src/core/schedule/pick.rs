@@ -171,6 +171,11 @@ impl Scheduler {
             let (utc_day, calls) = day.ask(now.wall)?;
             return Some(Effect::Count { account, path, utc_day, calls });
         }
+        if pass == Pass::Probe
+            && let Some(first) = self.probe_with(account, path, now.mono)
+        {
+            return Some(self.call(first, most, pass, session, now));
+        }
         loop {
             let state = &mut self.accounts[usize::from(account.0)].paths[path as usize];
             let is_ready = |priority: Priority| ready[priority as usize];
@@ -188,6 +193,14 @@ impl Scheduler {
                 None => ready[priority as usize] = false,
             }
         }
+    }
+
+    /// A message that was never tried, to probe a gate with; the priorities take turns.
+    fn probe_with(&mut self, account: AccountId, path: Path, now: Mono) -> Option<u32> {
+        let place = path_index(account, path);
+        let untried = Priority::ALL.map(|priority| self.lanes.untried(place, priority, now));
+        let turn = &mut self.accounts[usize::from(account.0)].paths[path as usize].turn;
+        untried[turn.probe(|priority| untried[priority as usize].is_some())? as usize]
     }
 
     /// Asks for the memory of what will be called out soon.

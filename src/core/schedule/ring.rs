@@ -89,6 +89,13 @@ impl Ring {
         link.rooms.iter().copied().find(|&room| room != NONE)
     }
 
+    /// All rooms, in the order in which they are served.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        let first = self.links.get(self.front as usize);
+        let links = std::iter::successors(first, |link| self.links.get(link.next as usize));
+        links.flat_map(|link| link.rooms.iter().copied()).filter(|&room| room != NONE)
+    }
+
     /// A lane is ready: it is served after all others.
     pub fn push(&mut self, room: u32) -> Stand {
         let is_full = |link: &Link| usize::from(link.filled) == LINK;
@@ -213,6 +220,7 @@ mod tests {
             }
             ring.look_ahead(|room| assert!(model.contains_key(&room), "one that left is not asked for"));
             assert_eq!(ring.len(), model.len());
+            assert!(ring.iter().take(20).eq(model.values().map(|&(room, _)| room).take(20)));
             assert_eq!(ring.front(), model.first_key_value().map(|(_, &(room, _))| room));
             assert!(ring.links.len() <= model.len().max(1), "no link without a lane");
         }

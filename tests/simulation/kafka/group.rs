@@ -27,13 +27,14 @@ impl World {
     pub(super) fn commit_arrives(
         &mut self,
         process: ProcessNo,
-        life: u32,
+        generation: u32,
         partition: usize,
         offset: i64,
         metadata: String,
     ) {
-        // The group takes commits from whoever has the partition, and from nobody else.
-        if self.kafka.owner[partition] != Some((process, life)) {
+        // The group takes commits from whoever has the partition since then, and from nobody else.
+        let is_owner = self.kafka.owner[partition].is_some_and(|(owner, _)| owner == process);
+        if !is_owner || self.kafka.generations[partition] != generation {
             return;
         }
         self.committed(partition, offset, metadata);
@@ -104,6 +105,7 @@ impl World {
         client.positions.resize(partitions, 0);
         client.positions[partition] = begin.start;
         self.kafka.owner[partition] = Some((process, life));
+        self.kafka.generations[partition] += 1;
         self.note(&|| format!("  p{process} has partition {partition} from {} as {epoch:?}", begin.start));
         self.processes[process].scheduler.handle_assigned(source_id(Source::Kafka), &[(known, epoch)]);
         self.share_of_partition(process, partition, true);

@@ -22,6 +22,8 @@ pub struct Cluster {
     /// Where the fetch of each partition stands is the client's; what is committed is here.
     committed: Vec<Option<(i64, String)>>,
     owner: Vec<Option<(ProcessNo, u32)>>,
+    /// How often each was assigned: a commit of an earlier generation is refused.
+    generations: Vec<u32>,
     moving: Vec<bool>,
     assigning: Vec<bool>,
     members: Vec<Option<u32>>,
@@ -57,7 +59,7 @@ pub enum Event {
     Publish(usize),
     Fetch { process: ProcessNo, life: u32 },
     Commit { process: ProcessNo, life: u32 },
-    Committed { process: ProcessNo, life: u32, partition: usize, offset: i64, metadata: String },
+    Committed { process: ProcessNo, generation: u32, partition: usize, offset: i64, metadata: String },
     SessionTimeout { process: ProcessNo, life: u32 },
     Assign(usize),
     Rebalance,
@@ -72,6 +74,7 @@ impl Cluster {
             logs: (0..partitions).map(|_| Log::default()).collect(),
             committed: vec![None; partitions],
             owner: vec![None; partitions],
+            generations: vec![0; partitions],
             moving: vec![false; partitions],
             assigning: vec![false; partitions],
             members: vec![None; processes],
@@ -95,8 +98,8 @@ impl World {
             Event::Publish(partition) => self.publish(partition),
             Event::Fetch { process, life } if self.is_living(process, life) => self.fetch(process),
             Event::Commit { process, life } if self.is_living(process, life) => self.commit(process),
-            Event::Committed { process, life, partition, offset, metadata } => {
-                self.commit_arrives(process, life, partition, offset, metadata);
+            Event::Committed { process, generation, partition, offset, metadata } => {
+                self.commit_arrives(process, generation, partition, offset, metadata);
             }
             Event::SessionTimeout { process, life } => self.session_ends(process, life),
             Event::Assign(partition) => self.assign(partition),
@@ -217,7 +220,6 @@ impl World {
     fn commit(&mut self, process: ProcessNo) {
         let of = &mut self.processes[process];
         of.kafka.committing = false;
-        let life = of.life;
         let mut all = Vec::new();
         for (_, number, held) in of.kafka.table.held_mut() {
             if let Some(progress) = held.progress(true, true) {
@@ -235,7 +237,9 @@ impl World {
             let client = &mut self.processes[process].kafka;
             client.commits_until = client.commits_until.max(self.now + wait);
             let at = client.commits_until;
-            self.plan(at, Happening::Kafka(Event::Committed { process, life, partition, offset, metadata }));
+            let generation = self.kafka.generations[partition];
+            let event = Event::Committed { process, generation, partition, offset, metadata };
+            self.plan(at, Happening::Kafka(event));
         }
     }
 

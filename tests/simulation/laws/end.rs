@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast::core::model::Path;
+use roomcast::core::model::{Path, Priority};
 
 use crate::faults::Fault;
 use crate::world::{ProcessNo, World};
@@ -59,7 +59,10 @@ impl World {
         for (number, message) in self.spec.messages.iter().enumerate() {
             let sick =
                 self.sick_rooms.contains(&message.room) || self.sick_accounts.contains(&message.account);
-            if sick || message.path != Path::Room || message.expires.is_some() {
+            // The background has what the others leave: it ends, which liveness sees to, but no time is
+            // promised to it.
+            let is_live = message.priority != Priority::Background;
+            if sick || !is_live || message.path != Path::Room || message.expires.is_some() {
                 continue;
             }
             let limits = self.accounts[message.account].share(self.processes.len() as u32);
