@@ -42,11 +42,11 @@ fn filters_hold() {
 
 #[test]
 fn events_hold() {
-    holds(&["fuzz/fixtures/seeds/event"], event::holds);
+    holds(&["fuzz/fixtures/seeds/event", "fuzz/fixtures/regressions/event"], event::holds);
 }
 
 #[cfg(feature = "daemon")]
 #[test]
 fn configs_hold() {
-    holds(&["tests/fixtures/config", "config"], config::holds);
+    holds(&["tests/fixtures/config", "config", "fuzz/fixtures/regressions/config"], config::holds);
 }

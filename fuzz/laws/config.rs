@@ -47,6 +47,7 @@ fn told(problems: &[Problem], texts: &Texts) {
     assert!(!problems.is_empty(), "what fails says why");
     for look in [Look::Plain, Look::Picture { width: 80, colour: true }] {
         let text = render::problems(problems, texts, look);
-        assert!(text.contains("found "), "{text}");
+        // A picture's line may end after the word.
+        assert!(text.contains("found"), "{text}");
     }
 }
