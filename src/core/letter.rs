@@ -17,7 +17,7 @@ use super::time::Wall;
 /// The prefix of every header that roomcast adds.
 pub const PREFIX: &str = "roomcast-";
 /// What a `Nats-` prefix becomes in a letter.
-const KEPT_NATS: &str = "roomcast-nats-";
+pub(super) const KEPT_NATS: &str = "roomcast-nats-";
 /// The prefix of headers that a NATS server obeys.
 const NATS: &str = "nats-";
 

@@ -73,12 +73,9 @@ impl Watermark {
         all.extend(decode(offset, metadata).unwrap_or_default());
         all.retain(|range| range.end > self.next);
         all.sort_unstable_by_key(|range| range.start);
-        for range in all {
-            match self.restored.back_mut() {
-                Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
-                _ => self.restored.push_back(range),
-            }
-        }
+        let mut joined = Vec::new();
+        all.into_iter().for_each(|range| join(&mut joined, range));
+        self.restored = joined.into();
     }
 
     /// Takes in a received offset.
@@ -165,22 +162,26 @@ impl Watermark {
 
     /// Finished ranges above `base`, ascending, never empty, never touching each other.
     fn finished_above(&self, base: i64) -> Vec<Range<i64>> {
-        let mut ranges: Vec<Range<i64>> = Vec::new();
-        let mut add = |range: Range<i64>| match ranges.last_mut() {
-            _ if range.is_empty() => {}
-            Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
-            _ => ranges.push(range),
-        };
+        let mut ranges = Vec::new();
         let mut from = base;
         for offset in &self.open {
-            add(from..*offset);
+            join(&mut ranges, from..*offset);
             from = offset + 1;
         }
-        add(from..self.next);
+        join(&mut ranges, from..self.next);
         for range in &self.restored {
-            add(range.start.max(from)..range.end);
+            join(&mut ranges, range.start.max(from)..range.end);
         }
         ranges
+    }
+}
+
+/// Adds a range that begins no earlier than the last one, to which it is joined where they touch.
+fn join(ranges: &mut Vec<Range<i64>>, range: Range<i64>) {
+    match ranges.last_mut() {
+        _ if range.is_empty() => {}
+        Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+        _ => ranges.push(range),
     }
 }
 
@@ -267,16 +268,12 @@ fn decode(base: i64, metadata: &str) -> Option<Vec<Range<i64>>> {
 }
 
 fn decode_bitmap(base: i64, data: &[u8]) -> Option<Vec<Range<i64>>> {
-    let mut ranges: Vec<Range<i64>> = Vec::new();
+    let mut ranges = Vec::new();
     for (place, digit) in data.iter().enumerate() {
         let six = value(*digit)?;
         for bit in (0..6).filter(|bit| six >> bit & 1 == 1) {
             let offset = base.checked_add(i64::try_from(place * 6 + bit).ok()?)?;
-            let end = offset.checked_add(1)?;
-            match ranges.last_mut() {
-                Some(last) if last.end == offset => last.end = end,
-                _ => ranges.push(offset..end),
-            }
+            join(&mut ranges, offset..offset.checked_add(1)?);
         }
     }
     Some(ranges)

@@ -14,14 +14,12 @@ use uuid::Uuid;
 
 pub use self::row::{Row, State};
 
-use super::letter::{LetterId, PREFIX};
+use super::letter::{KEPT_NATS, LetterId, PREFIX};
 use super::model::{BaseId, Class, Origin, Record, Room};
 use super::time::Wall;
 
 /// What the headers of a request begin with, beside those of the letter.
 const REQUEST: &str = "roomcast-request";
-/// What a `Nats-` prefix is in a letter.
-const KEPT_NATS: &str = "roomcast-nats-";
 
 /// Where a replay takes its content from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
