@@ -158,11 +158,22 @@ impl Letter {
 }
 
 impl Sealed {
-    /// The same letter without its value, for a broker that finds it too large: `stands` says where
-    /// the value is (`topic/partition/offset`).
-    pub fn truncated(mut self, stands: &str) -> Self {
+    /// Where the record of the letter stands: `topic/partition/offset` (JetStream: the subject and the
+    /// sequence), from the letter's own headers.
+    pub fn stands(&self) -> String {
+        let header = |name: &str| {
+            let found = self.headers.iter().rev().find(|(key, _)| key.strip_prefix(PREFIX) == Some(name));
+            found.map_or_else(String::new, |(_, value)| String::from_utf8_lossy(value).into_owned())
+        };
+        format!("{}/{}/{}", header("topic"), header("partition"), header("offset"))
+    }
+
+    /// The same letter without its value, for a broker that finds it too large; it says where the
+    /// value stands.
+    pub fn truncated(mut self) -> Self {
+        let stands = Bytes::from(self.stands());
         self.value = None;
-        self.headers.push((Arc::from("roomcast-truncated"), Bytes::copy_from_slice(stands.as_bytes())));
+        self.headers.push((Arc::from("roomcast-truncated"), stands));
         self
     }
 }

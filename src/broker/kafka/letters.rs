@@ -111,8 +111,7 @@ impl Writer {
         let mut letter = letter;
         let mut result = self.place_whole(topic, &letter).await;
         if is_too_large(&result) {
-            let stands = stands(&letter);
-            letter = letter.truncated(&stands);
+            letter = letter.truncated();
             result = self.place_whole(topic, &letter).await;
         }
         if is_too_large(&result) {
@@ -154,16 +153,6 @@ fn is_too_large(result: &Result<(), KafkaError>) -> bool {
     )
 }
 
-/// Where the record of a letter stands: `topic/partition/offset`, from the letter's own headers.
-fn stands(letter: &Sealed) -> String {
-    let header = |name: &str| {
-        let name = format!("{PREFIX}{name}");
-        let found = letter.headers.iter().rev().find(|(n, _)| **n == *name);
-        found.map_or_else(String::new, |(_, value)| String::from_utf8_lossy(value).into_owned())
-    };
-    format!("{}/{}/{}", header("topic"), header("partition"), header("offset"))
-}
-
 /// A letter that is too large even without its value: key and foreign headers stand where the
 /// record does, and `roomcast-truncated` says where that is.
 fn bare(mut letter: Sealed) -> Sealed {
@@ -191,8 +180,8 @@ mod tests {
                 header("roomcast-offset", "77"),
             ],
         };
-        assert_eq!(stands(&letter), "t/3/77");
-        let bare = bare(letter.truncated("t/3/77"));
+        assert_eq!(letter.stands(), "t/3/77");
+        let bare = bare(letter.truncated());
         assert!(bare.key.is_none() && bare.value.is_none());
         assert_eq!(bare.headers.len(), 4, "its own headers and where it stands");
         assert_eq!(&*bare.headers[3].0, "roomcast-truncated");

@@ -40,7 +40,7 @@ impl Writer {
         let _permit = self.away.acquire().await.expect("the semaphore is never closed");
         let mut result = self.write_once(place, letter).await;
         if result.as_ref().is_err_and(is_too_large) {
-            let truncated = letter.clone().truncated(&stands(letter));
+            let truncated = letter.clone().truncated();
             result = self.write_once(place, &truncated).await;
             // The record's own headers are too much even without its value.
             if result.as_ref().is_err_and(is_too_large) {
@@ -89,15 +89,6 @@ fn is_too_large(error: &PublishError) -> bool {
 /// The second: a message's headers may have 64 KiB, the record's own may leave no place for ours.
 const TOO_LARGE: [ErrorCode; 2] =
     [ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM, ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM];
-
-/// Where the value stands: `subject/partition/sequence`, as the letter's own headers have it.
-fn stands(letter: &Sealed) -> String {
-    let header = |name: &str| {
-        let found = letter.headers.iter().rev().find(|(key, _)| key.strip_prefix(PREFIX) == Some(name));
-        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
-    };
-    format!("{}/{}/{}", header("topic"), header("partition"), header("offset"))
-}
 
 fn own_headers_only(mut letter: Sealed) -> Sealed {
     letter.headers.retain(|(name, _)| name.starts_with(PREFIX) && !name.starts_with("roomcast-nats-"));
@@ -150,6 +141,6 @@ mod tests {
     fn a_truncated_letter_says_where_its_value_stands() {
         let letter =
             sealed(&[("roomcast-topic", "m.1"), ("roomcast-partition", "0"), ("roomcast-offset", "7")]);
-        assert_eq!(stands(&letter), "m.1/0/7");
+        assert_eq!(letter.stands(), "m.1/0/7");
     }
 }
