@@ -28,9 +28,10 @@
 //!
 //! `core` is pure: it is handed time, randomness and the contents of files, and uses nothing of the
 //! crate but itself. `broker`, `http`, `clock`, `config` and `telemetry` know `core` alone, and not
-//! each other. `driver` knows `core`, `broker`, `http` and `clock`; `directory` and `replica` know `core` and `broker`; `admin` knows `core` and the
-//! driver's handle; `simulator` knows types of `core`. `app` wires all of them, `cli` is the commands,
-//! and nothing uses either. `tests/layout` holds the source to it.
+//! each other. `driver` knows `core`, `broker`, `http` and `clock`; `directory`, `replica` and
+//! `letters` know `core` and `broker`; `admin` knows `core`, `letters` and the driver's handle;
+//! `simulator` knows types of `core`. `app` wires all of them, `cli` is the commands, and nothing uses
+//! either. `tests/layout` holds the source to it.
 
 // In the order of the data; the blank lines keep the formatter from another one.
 
@@ -51,6 +52,9 @@ pub mod directory;
 
 #[cfg(feature = "daemon")]
 pub mod replica;
+
+#[cfg(feature = "daemon")]
+pub mod letters;
 
 #[cfg(feature = "daemon")]
 pub mod config;

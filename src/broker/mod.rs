@@ -8,9 +8,10 @@
 pub mod kafka;
 pub mod nats;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -47,6 +48,9 @@ pub trait Broker: Send + Sync {
     fn avoid(&mut self, dead_letters: &[String]) {
         let _ = dead_letters;
     }
+
+    /// The name of the table beside the dead letters, as [`Broker::follow`] takes it.
+    fn state_table(&self) -> String;
 
     /// The most records this source may hold, whatever `max_held_records` says (JetStream: 5,000).
     fn max_held_records(&self) -> usize;
@@ -239,10 +243,34 @@ pub enum Placed {
     Before,
 }
 
+/// Takes a row of a table: its key, and its value unless it is taken away.
+pub type EachRow = Box<dyn FnMut(&str, Option<&[u8]>) + Send>;
+
 /// A small table of texts beside the dead letters (`<dead_letter>.state`, or a KV bucket).
 pub trait Table: Send + Sync {
-    /// All rows. Makes the table when it is missing.
-    fn load(&self) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>>;
+    /// Hands over all rows as they are read, without keeping them: a key comes as often as the broker still
+    /// has values of it, the newest last; `None` takes the row away. Makes the table when it is missing.
+    fn each(&self, row: EachRow) -> Boxed<'_, Result<(), String>>;
+
+    /// The rows whose key is wanted. Makes the table when it is missing.
+    fn load(&self, wanted: fn(&str) -> bool) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>> {
+        Box::pin(async move {
+            let rows = Arc::new(Mutex::new(BTreeMap::new()));
+            let kept = Arc::clone(&rows);
+            let keep = move |key: &str, value: Option<&[u8]>| {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                match value {
+                    Some(value) if wanted(key) => {
+                        kept.insert(key.to_owned(), Bytes::copy_from_slice(value));
+                    }
+                    _ => drop(kept.remove(key)),
+                }
+            };
+            self.each(Box::new(keep)).await?;
+            let rows = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok(rows.into_iter().collect())
+        })
+    }
 
     /// Sets a row; done when the broker has confirmed it.
     fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>>;

@@ -198,7 +198,8 @@ impl Counts {
 /// Reads a table for as long as it takes.
 fn load(source: SourceId, table: Arc<dyn Table>, answer_to: UnboundedSender<Reply>) {
     tokio::spawn(async move {
-        let rows = patiently("read the counts of the day", || table.load()).await;
+        let rows =
+            patiently("read the counts of the day", || table.load(|key| key.starts_with(PREFIX))).await;
         let _ = answer_to.send(Reply::Loaded { source, rows });
     });
 }

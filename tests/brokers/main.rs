@@ -275,13 +275,13 @@ fn the_table_survives_a_restart() {
     on_every_broker(|bed, build| {
         let source = Source::ready(build, &bed.settings());
         let table = &source.started.table;
-        assert_eq!(support::block_on(table.load()), Ok(Vec::new()), "it is made, and empty");
+        assert_eq!(support::block_on(table.load(|_| true)), Ok(Vec::new()), "it is made, and empty");
         for (key, value) in [("a", "1"), ("quota/live 房 2026-01-31", "2"), ("a", "3")] {
             support::block_on(table.put(key.to_owned(), Bytes::from(value))).expect("the row is confirmed");
         }
         source.stop();
         let source = Source::ready(build, &bed.settings());
-        let mut rows = support::block_on(source.started.table.load()).expect("the table can be read");
+        let mut rows = support::block_on(source.started.table.load(|_| true)).expect("the table can be read");
         rows.sort();
         let expected = [("a", "3"), ("quota/live 房 2026-01-31", "2")];
         assert_eq!(rows, expected.map(|(key, value)| (key.to_owned(), Bytes::from(value))));

@@ -214,6 +214,10 @@ impl Broker for FakeBroker {
         &self.dead_letter
     }
 
+    fn state_table(&self) -> String {
+        "events.dlq.state".to_owned()
+    }
+
     fn max_held_records(&self) -> usize {
         self.most
     }

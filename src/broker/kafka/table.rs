@@ -3,7 +3,7 @@
 //! Loaded by reading the topic from its first record to its end without joining a group, the last
 //! value of a key being the row; a record without a value takes the row away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use super::context::PlainContext;
 use super::letters::Writer;
 use super::settings::Settings;
 use super::{Boxed, Table};
+use crate::broker::EachRow;
 
 /// How long the broker may be silent before loading fails.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -35,11 +36,11 @@ impl StateTable {
 }
 
 impl Table for StateTable {
-    fn load(&self) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>> {
+    fn each(&self, mut row: EachRow) -> Boxed<'_, Result<(), String>> {
         Box::pin(async move {
             self.writer.prepare().await?;
             let (settings, topic) = (Arc::clone(&self.writer.settings), self.topic.clone());
-            let read = tokio::task::spawn_blocking(move || read_all(&settings, &topic));
+            let read = tokio::task::spawn_blocking(move || read_all(&settings, &topic, &mut row));
             read.await
                 .map_err(|error| format!("topic {}: {error}", self.topic))?
                 .map_err(|error| format!("topic {}: {error}", self.topic))
@@ -51,7 +52,7 @@ impl Table for StateTable {
     }
 }
 
-fn read_all(settings: &Settings, topic: &str) -> Result<Vec<(String, Bytes)>, KafkaError> {
+fn read_all(settings: &Settings, topic: &str, row: &mut EachRow) -> Result<(), KafkaError> {
     let context = PlainContext::new(&settings.name);
     let consumer: BaseConsumer<PlainContext> =
         BaseConsumer::from_config_and_context(&settings.reader(), context)?;
@@ -67,18 +68,13 @@ fn read_all(settings: &Settings, topic: &str) -> Result<Vec<(String, Bytes)>, Ka
         list.add_partition_offset(topic, *partition, Offset::Beginning)?;
     }
     consumer.assign(&list)?;
-    let mut rows = BTreeMap::new();
     let mut unread = partitions;
     let mut heard = Instant::now();
     while !unread.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 heard = Instant::now();
-                let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-                match message.payload() {
-                    Some(value) => rows.insert(key, Bytes::copy_from_slice(value)),
-                    None => rows.remove(&key),
-                };
+                row(&String::from_utf8_lossy(message.key().unwrap_or_default()), message.payload());
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 unread.remove(&partition);
@@ -92,5 +88,5 @@ fn read_all(settings: &Settings, topic: &str) -> Result<Vec<(String, Bytes)>, Ka
             Some(Err(_)) | None => {}
         }
     }
-    Ok(rows.into_iter().collect())
+    Ok(())
 }

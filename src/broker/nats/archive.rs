@@ -15,7 +15,7 @@ use super::record::Maker;
 use super::settings::Settings;
 use super::table::Bucket;
 use super::{rescue, setup, sweep};
-use crate::broker::{Archive, Boxed, Placed, Table};
+use crate::broker::{Archive, Boxed, EachRow, Placed, Table};
 use crate::core::letter::Sealed;
 use crate::core::model::{Origin, PartitionId, Record, SourceId};
 use crate::core::replay::Told;
@@ -137,10 +137,10 @@ struct OnDemand {
 }
 
 impl Table for OnDemand {
-    fn load(&self) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>> {
+    fn each(&self, row: EachRow) -> Boxed<'_, Result<(), String>> {
         Box::pin(async move {
             self.link.reach(&self.settings).await?;
-            self.bucket.load().await
+            self.bucket.each(row).await
         })
     }
 

@@ -180,7 +180,7 @@ fn refuse_origin(settings: &Settings, config: &StreamConfig) -> Result<(), Strin
 async fn plan(settings: &Settings, origin: &Stream, table: &Bucket) -> Result<Generation, String> {
     let origin_info = origin.get_info().await;
     let info = origin_info.map_err(|error| format!("cannot look at stream {}: {error}", settings.stream))?;
-    let rows = table.load().await.map_err(|why| format!("cannot tell where reading stood: {why}"))?;
+    let rows = table.load(|_| true).await.map_err(|why| format!("cannot tell where reading stood: {why}"))?;
     let (partitions, _) = spread(settings);
     let id = Uuid::new_v4().to_string();
     let begin = |start, tried| Generation { id, partitions, origin_made: made(&info), start, tried };

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::link::{Link, chain};
-use crate::broker::{Boxed, Table};
+use crate::broker::{Boxed, EachRow, Table};
 
 /// How long the server may be silent while rows are read.
 const READ: Duration = Duration::from_secs(30);
@@ -38,6 +38,11 @@ pub async fn make(jetstream: &Context, name: &str, description: &str, beside: &s
     }
 }
 
+/// The bucket beside a dead-letter stream.
+pub fn name(beside: &str) -> String {
+    format!("{beside}_state")
+}
+
 /// The bucket of one source.
 #[derive(Debug)]
 pub struct Bucket {
@@ -52,7 +57,7 @@ pub struct Bucket {
 impl Bucket {
     /// The bucket beside the dead-letter stream `beside`; `addresses` name the servers in errors.
     pub fn new(link: Arc<Link>, beside: String, addresses: String) -> Self {
-        Self { link, name: format!("{beside}_state"), beside, addresses, store: OnceCell::new() }
+        Self { link, name: name(&beside), beside, addresses, store: OnceCell::new() }
     }
 
     async fn store(&self) -> Result<&Store, String> {
@@ -67,7 +72,7 @@ impl Bucket {
         make(&jetstream, &self.name, "roomcast: what became of letters", &self.beside).await
     }
 
-    async fn rows(&self) -> Result<Vec<(String, Bytes)>, String> {
+    async fn hand_over(&self, mut row: EachRow) -> Result<(), String> {
         let store = self.store().await?;
         let failed =
             |error: &dyn std::error::Error| format!("cannot read bucket {}: {}", self.name, chain(error));
@@ -75,27 +80,24 @@ impl Bucket {
         // time the bucket was opened.)
         let info = store.stream.get_info().await.map_err(|error| failed(&error))?;
         if info.state.messages == 0 {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let mut watch = store.watch_with_history(">").await.map_err(|error| failed(&error))?;
-        let mut rows = Vec::new();
         let silent = |_| format!("cannot read bucket {}: no answer in {READ:?}", self.name);
         while let Some(entry) = timeout(READ, watch.next()).await.map_err(silent)? {
             let entry = entry.map_err(|error| failed(&error))?;
-            if entry.operation == Operation::Put {
-                rows.push((decode(&entry.key), entry.value));
-            }
+            row(&decode(&entry.key), (entry.operation == Operation::Put).then_some(&*entry.value));
             if entry.seen_current {
                 break;
             }
         }
-        Ok(rows)
+        Ok(())
     }
 }
 
 impl Table for Bucket {
-    fn load(&self) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>> {
-        Box::pin(self.rows())
+    fn each(&self, row: EachRow) -> Boxed<'_, Result<(), String>> {
+        Box::pin(self.hand_over(row))
     }
 
     fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>> {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use super::super::*;
-use crate::broker::{Boxed, Letters, Table};
+use crate::broker::{Boxed, EachRow, Letters, Table};
 use crate::core::letter::Sealed;
 use crate::core::model::*;
 use crate::core::provider::*;
@@ -217,8 +217,11 @@ impl Letters for Shelf {
 }
 
 impl Table for Shelf {
-    fn load(&self) -> Boxed<'_, Result<Vec<(String, Bytes)>, String>> {
-        Box::pin(async { Ok(self.rows.lock().unwrap().clone()) })
+    fn each(&self, mut row: EachRow) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            self.rows.lock().unwrap().iter().for_each(|(key, value)| row(key, Some(value)));
+            Ok(())
+        })
     }
     fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>> {
         Box::pin(async move {
