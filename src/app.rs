@@ -9,10 +9,10 @@
 mod crosscheck;
 mod reach;
 pub mod reload;
+mod routing;
 mod settings;
 mod shares;
 mod standin;
-mod unavailable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,8 @@ use crate::core::schedule::{AccountSettings, Settings, SourceSettings};
 use crate::core::section::{Asked, Node, OpenSecret, Place, Problem, Report, Section, Severity, Value};
 use crate::directory::{self, Directory, Opened};
 
-pub use self::settings::{Admin, Limits};
+pub use self::routing::Routing;
+pub use self::settings::{Admin, Letters, Limits};
 pub use self::shares::Shares;
 use self::standin::Standin;
 
@@ -47,6 +48,10 @@ pub struct App {
     pub limits: Limits,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[letters]`.
+    pub letters: Letters,
+    /// Where letters are replayed from: one for each dead-letter topic.
+    pub replays: Vec<ReplayConfig>,
     /// How long a room that the provider calls gone gets no calls; zero: never learned.
     pub room_gone: Duration,
     /// The names behind the ids.
@@ -76,6 +81,20 @@ pub struct SourceConfig {
     pub limits: SourceLimits,
 }
 
+/// The requests for replays beside one dead-letter topic: a source of its own, whose id comes after those of
+/// the config.
+#[derive(Clone, Debug)]
+pub struct ReplayConfig {
+    /// Its id.
+    pub id: SourceId,
+    /// Its name: that of the source beside it and `.replay`, which no source of a config can have.
+    pub name: Arc<str>,
+    /// The first source, by name, whose letters these are.
+    pub beside: SourceId,
+    /// Its part of `[limits]`.
+    pub limits: SourceLimits,
+}
+
 /// The registries that `provider = "…"` and `kind = "…"` choose from.
 #[derive(Clone, Copy)]
 pub struct Parts<'a> {
@@ -99,14 +118,17 @@ impl App {
             needs_login: account.provider.login().is_some(),
             base_urls: account.provider.base_urls().len(),
         };
-        let source = |source: &SourceConfig| SourceSettings {
-            held_records: source.limits.held_records,
-            held_bytes: source.limits.held_bytes,
+        let source = |limits: SourceLimits, is_answered| SourceSettings {
+            held_records: limits.held_records,
+            held_bytes: limits.held_bytes,
+            is_answered,
         };
+        let live = self.sources.iter().map(|config| source(config.limits, false));
+        let replays = self.replays.iter().map(|config| source(config.limits, true));
         Settings {
             accounts: self.accounts.iter().map(account).collect(),
             routes: self.rules.policies(),
-            sources: self.sources.iter().map(source).collect(),
+            sources: live.chain(replays).collect(),
             max_waiting_per_room: self.limits.max_waiting_per_room,
             room_gone: self.room_gone,
             seed,
@@ -177,7 +199,7 @@ pub fn build_with(
 ) -> Result<App, Vec<Problem>> {
     let report = Report::new(open_secret);
     let app = read(loaded, &report, parts);
-    let mut problems = unavailable::without_echoes(report.into_problems());
+    let mut problems = report.into_problems();
     match app {
         Some(mut app) if problems.iter().all(|p| p.severity == Severity::Warning) => {
             app.warnings = problems;
@@ -203,7 +225,7 @@ pub fn build_with(
 pub fn problems_of_rest(loaded: &Loaded, open_secret: OpenSecret<'_>) -> Vec<Problem> {
     let report = Report::new(open_secret);
     drop(read(loaded, &report, Parts::BUILT_IN));
-    unavailable::without_echoes(report.into_problems_alone())
+    report.into_problems_alone()
 }
 
 /// Every key that readers ask for while they read a config: what its schema must have.
@@ -216,8 +238,8 @@ pub fn asked(loaded: &Loaded) -> Vec<Asked> {
 /// Reads all sections; `None` when a part could not be made.
 fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
     let root = Section::new("", &loaded.table, Place::Nowhere, report);
-    unavailable::refuse(&loaded.table, report);
     let admin = Admin::read(&root);
+    let letters = Letters::read(&root);
     let account_sections = named(&root, "accounts");
     let source_sections = named(&root, "sources");
     let limits = Limits::read(&root, source_sections.len());
@@ -261,15 +283,17 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
             Some(Account { name: name.clone(), provider: provider?, shares: shares? })
         })
         .collect();
-    let sources = sources(&source_names, brokers, &limits);
+    let sources = sources(&source_names, brokers, &limits)?;
     let routes = rules.policies().into_iter().map(|policy| policy.name).collect();
     Some(App {
         accounts: accounts?,
-        sources: sources?,
+        replays: replays(&sources, &limits),
+        sources,
         directories: directories.into_iter().collect::<Option<_>>()?,
         rules,
         limits,
         admin,
+        letters,
         room_gone,
         names: Names { sources: source_names, accounts: account_names, routes },
         warnings: Vec::new(),
@@ -319,6 +343,27 @@ fn sources(
             Some(SourceConfig { name: name.clone(), broker, limits })
         })
         .collect()
+}
+
+/// The requests for replays, one source for each dead-letter topic.
+fn replays(sources: &[SourceConfig], limits: &Limits) -> Vec<ReplayConfig> {
+    let mut places: Vec<String> = Vec::new();
+    let mut replays = Vec::new();
+    for (source, beside) in sources.iter().zip(0..) {
+        let place = source.broker.letters_at();
+        if places.contains(&place) {
+            continue;
+        }
+        let id = u16::try_from(sources.len() + places.len()).expect("fewer than 32,768 sources");
+        places.push(place);
+        replays.push(ReplayConfig {
+            id: SourceId(id),
+            name: format!("{}.replay", source.name).into(),
+            beside: SourceId(beside),
+            limits: limits.of_replays(),
+        });
+    }
+    replays
 }
 
 /// The directories, in the order of their names.

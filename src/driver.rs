@@ -13,6 +13,7 @@ mod ending;
 mod handle;
 mod letters;
 mod reload;
+mod replays;
 mod report;
 mod shares;
 mod sources;
@@ -31,6 +32,7 @@ use tracing::{debug, error, info, warn};
 pub use self::directories::{DirectoryReport, Lookups};
 pub use self::handle::{Detail, Handle, Paused, Report, SourceReport, SourceState};
 pub use self::reload::{AccountReload, ConfigReport, MakePlanner, Reload, ReloadResult, Reread};
+pub use self::replays::{ReplayParts, Replays};
 pub use self::shares::Leases;
 pub use self::stats::{AccountStats, BOUNDS_MS, Histogram, OUTCOMES};
 
@@ -38,11 +40,12 @@ use self::counts::Counts;
 use self::directories::Shelf;
 use self::handle::{Pulse, Request};
 use self::letters::Desk;
+use self::replays::ReplayDesk;
 use self::report::{ConflationLog, Filled, PauseLog};
 use self::shares::Shares;
 use self::stats::GateLog;
 use self::tasks::Reply;
-use crate::broker::{Arrival, Command, Started};
+use crate::broker::{Arrival, Command, Followed, Started};
 use crate::clock::Clock;
 use crate::core::letter::Names;
 use crate::core::model::{Epoch, PartitionId, Plan, Record, SourceId};
@@ -93,6 +96,8 @@ pub struct Parts {
     pub leases: Leases,
     /// The directories, and those who keep them.
     pub lookups: Lookups,
+    /// The sources that are requests for replays.
+    pub replays: Replays,
 }
 
 /// What the driver needs of one account.
@@ -132,6 +137,8 @@ struct Source {
     name: Arc<str>,
     commands: mpsc::UnboundedSender<Command>,
     desk: Desk,
+    /// What is known of its requests, where its records are requests for replays.
+    replays: Option<ReplayDesk>,
     /// What is assigned, with the names that people know partitions by.
     partitions: BTreeMap<PartitionId, (Epoch, Arc<str>)>,
     /// Of those, what is known of their commits' metadata.
@@ -166,6 +173,8 @@ pub struct Driver {
     pulse: Arc<Pulse>,
     names: Arc<Names>,
     counts: Counts,
+    /// Rows of the tables beside the letters, as they change.
+    rows: Option<mpsc::Receiver<(SourceId, Followed)>>,
     shares: Shares,
     shelf: Shelf,
     stats: Vec<AccountStats>,
@@ -199,10 +208,15 @@ impl Driver {
                 name: name_of(&names.sources, n),
                 commands: started.commands,
                 desk: Desk::new(started.letters),
+                replays: None,
                 partitions: BTreeMap::new(),
                 filled: BTreeMap::new(),
                 report: SourceReport::default(),
             });
+        }
+        for ReplayParts { source, book } in parts.replays.of {
+            let n = usize::from(source.0);
+            sources[n].replays = Some(ReplayDesk { book, table: tables[n].clone(), is_current: false });
         }
         let counts = Counts::new(&parts.accounts, &names, &tables, answer_to.clone());
         let shares = Shares::new(&parts.accounts, parts.leases);
@@ -234,6 +248,7 @@ impl Driver {
             pulse,
             names,
             counts,
+            rows: parts.replays.rows,
             shares,
             shelf: Shelf::new(parts.lookups),
             drain_timeout: parts.drain_timeout,
@@ -252,7 +267,7 @@ impl Driver {
         let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut timer_at = Mono(0);
         let mut inbox_open = true;
-        let mut updated = None;
+        let (mut updated, mut changed) = (None, None);
         let mut now = self.clock.now();
         let uncounted = self.counts.without_table(now.wall);
         self.restore(&uncounted);
@@ -276,6 +291,7 @@ impl Driver {
                     self.handle_told(account, told, self.clock.now());
                 }
                 update = Shelf::told(&mut self.shelf.updates), if self.shelf.woken.is_empty() => updated = update,
+                rows = replays::told(&mut self.rows) => changed = rows,
                 () = &mut timer => timer_at = Mono(u64::MAX),
                 () = std::future::ready(()), if !self.shelf.woken.is_empty() => {}
             }
@@ -301,6 +317,7 @@ impl Driver {
                 self.handle_arrival(arrival, now);
                 self.do_effects(now);
             }
+            self.note_rows(changed.take());
             self.turn_directories(updated.take(), now);
             self.do_effects(now);
             if now.mono >= self.next_tick {
@@ -401,6 +418,7 @@ impl Driver {
                 let of = self.source(source);
                 of.desk.not_written(&of.name, &error, now.mono);
             }
+            Reply::Answered { record } => self.scheduler.handle_answered(record, now),
             Reply::Loaded { source, rows } => {
                 let used = self.counts.loaded(source, &rows, now.wall);
                 self.restore(&used);
@@ -423,14 +441,17 @@ impl Driver {
                     tasks::login(account, id, self.answer_to.clone());
                 }
                 Effect::Bury(burial, letter) => {
+                    self.note_failure(&letter);
                     let (names, clock, answer_to) = (self.names.clone(), self.clock, self.answer_to.clone());
                     self.source(letter.record.id.source).desk.write(burial, *letter, names, clock, answer_to);
                 }
                 Effect::Count { account, path, utc_day, calls } => {
                     self.counts.write(account, path, utc_day, calls, now.wall);
                 }
+                Effect::Answer(record) => self.answer(record, now),
                 Effect::Settle(record) => self.tell(record.source, Command::Settle(record)),
                 Effect::Released(source, partition, epoch) => {
+                    self.forget_requests(source, &[(partition, epoch)]);
                     self.tell(source, Command::Released(partition, epoch));
                 }
                 Effect::Intake { source, open, why } => {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! query    which letters are meant           states   what became of each, in little memory
+//! source   requests for replays, as the loop reads them
 //! ```
 //!
 //! [`scan`] goes through the letters of one dead-letter topic as they stand there, a few in memory at a
@@ -9,6 +10,7 @@
 //! command line and the API are built on it. What a letter's row says is `core::replay`'s business.
 
 pub mod query;
+pub mod source;
 pub mod states;
 
 use tokio::sync::mpsc;

@@ -241,7 +241,11 @@ fn settings() -> Settings {
     Settings {
         accounts: vec![account],
         routes: vec![route],
-        sources: vec![SourceSettings { held_records: usize::MAX, held_bytes: usize::MAX }],
+        sources: vec![SourceSettings {
+            held_records: usize::MAX,
+            held_bytes: usize::MAX,
+            is_answered: false,
+        }],
         max_waiting_per_room: usize::MAX,
         room_gone: Duration::from_secs(600),
         seed: 1,

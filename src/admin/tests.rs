@@ -19,8 +19,8 @@ use crate::core::schedule::{IntakeReason, Scheduler, Settings as Schedule};
 use crate::core::share::Standing;
 use crate::core::time::Wall;
 use crate::driver::{
-    AccountStats, ConfigReport, Detail, DirectoryReport, Driver, Parts, Paused, ReloadResult, Report,
-    SourceReport, SourceState,
+    AccountStats, ConfigReport, Detail, DirectoryReport, Driver, Parts, Paused, ReloadResult, Replays,
+    Report, SourceReport, SourceState,
 };
 
 /// A loop without sources and accounts.
@@ -47,6 +47,7 @@ fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
         drain_timeout: Duration::ZERO,
         leases: crate::driver::Leases::default(),
         lookups: crate::driver::Lookups::default(),
+        replays: Replays::default(),
     });
     (driver, View { handle, names }, sender)
 }

@@ -20,8 +20,10 @@ fn section_or_defaults<'a>(root: &Section<'a>, key: &str) -> Section<'a> {
 pub struct Limits {
     /// Records one source may hold, before its broker's own bound.
     pub max_held_records: usize,
-    /// Bytes one source may hold: an equal part of `max_held_bytes`.
+    /// Bytes one source may hold: an equal part of `max_held_bytes`, less what is left for replays.
     pub held_bytes_per_source: usize,
+    /// Bytes that the requests beside one dead-letter topic may hold: an eighth of that.
+    pub held_bytes_of_replays: usize,
     /// Messages that may wait in one room.
     pub max_waiting_per_room: usize,
     /// Rooms that one event may have.
@@ -52,7 +54,9 @@ impl Limits {
         }
         let limits = Self {
             max_held_records: count("max_held_records", 50_000, 10_000_000),
-            held_bytes_per_source: usize::try_from(bytes / parts).unwrap_or(usize::MAX),
+            // Each source, and the replays of its letters with an eighth of what it has: nine eighths.
+            held_bytes_per_source: usize::try_from(bytes / 9 * 8 / parts).unwrap_or(usize::MAX),
+            held_bytes_of_replays: usize::try_from(bytes / 9 / parts).unwrap_or(usize::MAX),
             max_waiting_per_room: count("max_waiting_per_room", 1_000, 1_000_000),
             max_rooms_per_event: count("max_rooms_per_event", 1_000, 100_000),
             drain_timeout: section.duration("drain_timeout", Duration::from_secs(20)),
@@ -61,9 +65,33 @@ impl Limits {
         limits
     }
 
+    /// The part of the requests for replays beside one dead-letter topic. They wait for what live traffic
+    /// leaves: more than this would only be held longer.
+    pub(super) fn of_replays(&self) -> SourceLimits {
+        const MOST: usize = 1_000;
+        SourceLimits { held_records: self.max_held_records.min(MOST), held_bytes: self.held_bytes_of_replays }
+    }
+
     /// The part of one source, whose broker can hold at most `most` records.
     pub(super) fn of_source(&self, most: usize) -> SourceLimits {
         SourceLimits { held_records: self.max_held_records.min(most), held_bytes: self.held_bytes_per_source }
+    }
+}
+
+/// `[letters]`: what is done about letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Letters {
+    /// A letter that was replayed more often is parked.
+    pub max_replays: u32,
+}
+
+impl Letters {
+    /// Reads the section.
+    pub(super) fn read(root: &Section<'_>) -> Self {
+        let section = section_or_defaults(root, "letters");
+        let max_replays = section.integer("max_replays", 3, 0..1_001);
+        section.finish();
+        Self { max_replays: u32::try_from(max_replays).unwrap_or(u32::MAX) }
     }
 }
 

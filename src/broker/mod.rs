@@ -49,6 +49,10 @@ pub trait Broker: Send + Sync {
         let _ = dead_letters;
     }
 
+    /// Names the place of the dead letters among those of all sources: two with the same one share their
+    /// letters.
+    fn letters_at(&self) -> String;
+
     /// The name of the table beside the dead letters, as [`Broker::follow`] takes it.
     fn state_table(&self) -> String;
 

@@ -208,9 +208,11 @@ fn prepare(
 
 fn planner(app: App) -> MakePlanner {
     let mut rules = Arc::into_inner(app.rules).expect("nobody else has routes that were just built");
+    let replays = app.replays;
     Box::new(move |ids| {
         rules.set_ids(ids);
-        Box::new(move |record, directories| rules.plan_with(record, directories))
+        let routing = app::Routing::new(Arc::new(rules), &replays);
+        Box::new(move |record, directories| routing.plan(record, directories))
     })
 }
 

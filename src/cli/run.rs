@@ -18,17 +18,18 @@ use uuid::Uuid;
 use super::reload::{self, Reloader};
 use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
-use crate::app::{Account, App, Shares, SourceConfig};
-use crate::broker::{Followed, Started};
+use crate::app::{self, Account, App, ReplayConfig, Shares, SourceConfig};
+use crate::broker::{Followed, Inbox, Started};
 use crate::clock::Clock;
 use crate::core::model::{AccountId, SourceId};
+use crate::core::replay;
 use crate::core::route::directory::Directories;
 use crate::core::schedule::Scheduler;
 use crate::core::share::lease::Book;
 use crate::core::share::settings::Sharing;
 use crate::directory::{self, Directory, Opened};
-use crate::driver::{AccountParts, Driver, Ended, Handle, Leases, Lookups, Parts};
-use crate::{config, http, replica, telemetry};
+use crate::driver::{AccountParts, Driver, Ended, Handle, Leases, Lookups, Parts, ReplayParts, Replays};
+use crate::{config, http, letters, replica, telemetry};
 
 /// Arrivals that wait for the loop: one batch of a source. More would only hide records from the
 /// bound on what is held.
@@ -137,22 +138,26 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
     let clock = Clock::start();
     let (seed, _) = Uuid::new_v4().as_u64_pair();
     let scheduler = Scheduler::new(app.settings(seed), clock.now());
-    let names = Arc::new(app.names);
+    let mut names = app.names;
+    names.sources.extend(app.replays.iter().map(|replay| replay.name.clone()));
+    let names = Arc::new(names);
     let (lookups, directories) = keep_directories(&app.directories, opened, &app.sources);
     let (sender, inbox) = mpsc::channel(INBOX);
+    let (replays, requests) = start_replays(&app.replays, &app.sources, app.letters.max_replays, &sender);
     let mut sources = Vec::new();
     for source in app.sources {
         let (kind, dead_letter) = (source.broker.kind(), source.broker.dead_letter());
         info!(source = %source.name, kind, dead_letter, "starting source");
         sources.push(source.broker.start(source.limits, sender.clone()));
     }
+    sources.extend(requests);
     drop(sender);
     let (leases, keepers) = keep_leases(&app.accounts, &sources, clock);
-    let rules = app.rules;
+    let routing = app::Routing::new(app.rules, &app.replays);
     let (driver, handle) = Driver::new(Parts {
         clock,
         scheduler,
-        planner: Box::new(move |record, directories| rules.plan_with(record, directories)),
+        planner: Box::new(move |record, directories| routing.plan(record, directories)),
         accounts,
         sources,
         inbox,
@@ -160,6 +165,7 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
         drain_timeout: app.limits.drain_timeout,
         leases,
         lookups,
+        replays,
     });
     let serving = port.serve(admin::View { handle: handle.clone(), names });
     let token_file = made.as_ref().map(|made| made.path().to_owned());
@@ -175,6 +181,22 @@ fn account_parts(account: &Account, counted_by: Option<SourceId>) -> anyhow::Res
         .with_context(|| format!("account {:?}", account.name))?;
     let Shares { sharing, quotas } = account.shares.clone();
     Ok(AccountParts { provider, client: Arc::new(client), counted_by, sharing, quotas })
+}
+
+/// Starts the sources of replay requests, and follows the tables beside the letters.
+fn start_replays(
+    replays: &[ReplayConfig],
+    sources: &[SourceConfig],
+    max_replays: u32,
+    inbox: &Inbox,
+) -> (Replays, Vec<Started>) {
+    let beside = |replay: &ReplayConfig| &*sources[usize::from(replay.beside.0)].broker;
+    let rows = letters::source::follow(replays.iter().map(|replay| (replay.id, beside(replay))));
+    let start = |replay| letters::source::start(beside(replay), replay.id, replay.limits, inbox.clone());
+    let started = replays.iter().map(start).collect();
+    let book =
+        |replay: &ReplayConfig| ReplayParts { source: replay.id, book: replay::Book::new(max_replays) };
+    (Replays { of: replays.iter().map(book).collect(), rows: Some(rows) }, started)
 }
 
 /// Begins to keep the directories; their files are loaded already.

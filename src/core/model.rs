@@ -283,6 +283,9 @@ pub enum DropReason {
     Overflow,
     /// A route with `drop = true`.
     Rule,
+    /// A replay request that leads to nothing: it is none, its letter is answered already, or the letter's
+    /// value is gone. The log and the letter's row say which.
+    Replay,
     /// A record without a value.
     Tombstone,
     /// A directory does not hold the record's key, and says `unknown = "drop"`.
@@ -293,10 +296,11 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Expired,
         Self::NoRoom,
         Self::Overflow,
+        Self::Replay,
         Self::Rule,
         Self::Tombstone,
         Self::UnknownKey,
@@ -309,6 +313,7 @@ impl DropReason {
             Self::Expired => "expired",
             Self::NoRoom => "no_room",
             Self::Overflow => "overflow",
+            Self::Replay => "replay",
             Self::Rule => "rule",
             Self::Tombstone => "tombstone",
             Self::UnknownKey => "unknown_key",

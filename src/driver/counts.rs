@@ -205,7 +205,10 @@ fn load(source: SourceId, table: Arc<dyn Table>, answer_to: UnboundedSender<Repl
 }
 
 /// Repeats until it works, with growing waits of up to 30 s.
-async fn patiently<T, F: Future<Output = Result<T, String>>>(what: &str, attempt: impl FnMut() -> F) -> T {
+pub(super) async fn patiently<T, F: Future<Output = Result<T, String>>>(
+    what: &str,
+    attempt: impl FnMut() -> F,
+) -> T {
     let waits = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(250))
         .with_max_delay(Duration::from_secs(30))

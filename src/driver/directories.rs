@@ -128,11 +128,11 @@ impl Driver {
             self.shelf.early.push(record);
             return;
         }
-        let plan = self.plan(&record);
+        let (record, plan) = self.take_request(record);
         self.scheduler.handle_record(Arc::new(record), plan, now);
     }
 
-    fn plan(&mut self, record: &Record) -> Plan {
+    pub(super) fn plan(&mut self, record: &Record) -> Plan {
         let plan = (self.planner)(record, &self.shelf.held);
         if let Some(DirectoryId(id)) = plan.unknown {
             self.shelf.reports[usize::from(id)].0.unknown += 1;
@@ -153,6 +153,7 @@ impl Driver {
         for _ in 0..BATCH {
             let Some(woken) = self.shelf.woken.pop_front() else { return };
             let plan = self.plan(woken.record());
+            self.note_drop(woken.record().id, &plan);
             self.scheduler.handle_woken(woken, plan, now);
             self.do_effects(now);
         }

@@ -37,6 +37,7 @@ impl Driver {
             Arrival::Lost { source, partitions } => {
                 self.forget(source, &partitions, now);
                 self.scheduler.handle_lost(source, &partitions, now);
+                self.forget_requests(source, &partitions);
             }
             Arrival::Status { source, status } => self.handle_status(source, status, now),
             Arrival::CommitMetadata { source, partitions } => self.note_fills(source, &partitions, now),
@@ -90,9 +91,11 @@ impl Driver {
         self.look_ready();
     }
 
-    /// Ready is who has joined all brokers once and knows every directory.
+    /// Ready is who has joined all brokers once and knows every directory. Replays are not waited for: a
+    /// topic of requests that is missing is no reason to keep live events back.
     pub(super) fn look_ready(&self) {
-        if self.sources.iter().all(|source| source.report.joined) && self.shelf.is_complete() {
+        let mut live = self.sources.iter().filter(|source| source.replays.is_none());
+        if live.all(|source| source.report.joined) && self.shelf.is_complete() {
             self.pulse.set_ready();
         }
     }

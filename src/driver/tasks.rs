@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Account;
 use crate::broker::Boxed;
 use crate::clock::Clock;
-use crate::core::model::{AccountId, AttemptId, BurialId, Path, SourceId};
+use crate::core::model::{AccountId, AttemptId, BurialId, Path, RecordId, SourceId};
 use crate::core::provider::{LoginFault, Outcome, Outcomes, Session, Stamp, Trouble};
 use crate::core::schedule::Attempt;
 
@@ -35,6 +35,8 @@ pub(super) enum Reply {
     Written { source: SourceId, burial: BurialId },
     /// A letter could not be written this time.
     NotWritten { source: SourceId, error: String },
+    /// What became of a replay is in the table.
+    Answered { record: RecordId },
     /// The table beside a source's letters was read.
     Loaded { source: SourceId, rows: Vec<(String, Bytes)> },
     /// A count is confirmed.

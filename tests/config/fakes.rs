@@ -214,6 +214,10 @@ impl Broker for FakeBroker {
         &self.dead_letter
     }
 
+    fn letters_at(&self) -> String {
+        "events.dlq".to_owned()
+    }
+
     fn state_table(&self) -> String {
         "events.dlq.state".to_owned()
     }

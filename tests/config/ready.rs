@@ -43,7 +43,7 @@ fn every_ready_file_is_accepted_as_it_stands() {
         assert_eq!(warnings.lines().count(), expected, "{warnings}");
         let settings = app.settings(1);
         assert_eq!(settings.accounts.len(), app.names.accounts.len());
-        assert_eq!(settings.sources.len(), app.names.sources.len());
+        assert_eq!(settings.sources.len(), app.names.sources.len() + app.replays.len());
         assert_eq!(settings.routes.len(), app.names.routes.len());
         assert!(!check::text(&check::Summary::of(&app, &loaded)).is_empty());
     }
@@ -61,7 +61,12 @@ fn the_annotated_example_is_what_it_says() {
     assert_eq!(app.room_gone, std::time::Duration::from_secs(600));
     let held: Vec<usize> = app.sources.iter().map(|source| source.limits.held_records).collect();
     assert_eq!(held, [50_000, 5_000], "live is Kafka, match is JetStream");
-    assert_eq!(app.sources[0].limits.held_bytes, 128 << 20, "an equal part for each source");
+    let (live, replays) = (app.sources[0].limits.held_bytes, app.replays[0].limits.held_bytes);
+    assert_eq!(
+        (live, replays),
+        ((256 << 20) / 9 * 4, (256 << 20) / 18),
+        "equal parts, and an eighth of each for replays"
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod headline;
 mod kinds;
 mod poison;
 mod reload;
+mod replay;
 mod secrets;
 mod secure;
 mod several;

@@ -124,6 +124,7 @@ impl World {
                 self.counts.insert((process, account, path), (utc_day, calls, self.wall_of(process)));
                 self.soon(20, Happening::Counted { process, life, account, path });
             }
+            Effect::Answer(_) => unreachable!("no source of this world is one of requests"),
             Effect::Settle(record) => self.settle(process, record),
             Effect::Released(source, partition, epoch) => {
                 if source == source_id(Source::Kafka) {

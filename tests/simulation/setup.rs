@@ -340,7 +340,7 @@ fn draw_settings(
         }],
         sources: held_limit
             .iter()
-            .map(|&held_records| SourceSettings { held_records, held_bytes: 1 << 20 })
+            .map(|&held_records| SourceSettings { held_records, held_bytes: 1 << 20, is_answered: false })
             .collect(),
         max_waiting_per_room: if isolated { 1_000 } else { rng.usize(3..50) },
         room_gone: Duration::from_secs(rng.u64(0..20)),

@@ -73,6 +73,10 @@ impl Broker for Kafka {
         &self.settings.dead_letter
     }
 
+    fn letters_at(&self) -> String {
+        format!("kafka {} {}", self.settings.brokers, self.settings.dead_letter)
+    }
+
     fn state_table(&self) -> String {
         self.settings.state_topic()
     }

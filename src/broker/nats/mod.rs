@@ -90,6 +90,10 @@ impl Broker for Nats {
         &self.settings.dead_letter
     }
 
+    fn letters_at(&self) -> String {
+        format!("nats {} {}", self.settings.addresses(), self.settings.dead_letter)
+    }
+
     fn state_table(&self) -> String {
         table::name(&self.settings.dead_letter)
     }

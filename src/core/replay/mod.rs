@@ -5,6 +5,10 @@
 //! [`open`] makes of such a record the one that the letter was written for. What became of a letter is
 //! a [`Row`] of the state table, under the letter's id.
 
+mod answered;
+mod book;
+#[cfg(test)]
+mod book_tests;
 mod row;
 
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+pub use self::book::{Book, Counts, Opened};
 pub use self::row::{Row, State};
 
 use super::letter::{KEPT_NATS, LetterId, PREFIX};

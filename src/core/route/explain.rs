@@ -53,7 +53,7 @@ impl Rules {
     /// What becomes of a record, and why.
     pub fn explain_with(&self, record: &Record, directories: &Directories) -> Explanation {
         let mut trace = Trace::default();
-        let plan = self.turn(record, directories, Some(&mut trace));
+        let plan = self.turn((record, record.id.source), directories, None, Some(&mut trace));
         if trace.tried.is_empty() {
             let why = match &plan.dropped {
                 Some(DropReason::Tombstone) => "not asked: a record without a value is no event",

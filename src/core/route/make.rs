@@ -11,6 +11,7 @@ use super::conflate;
 use super::filter::Input;
 use super::message::{Filled, MessageRule};
 use super::plan::{Turn, failure};
+use super::replay::Replay;
 use super::rule::{Send, Target};
 use crate::core::model::{BaseId, Class, Content, Message, MessageId, Path, Priority, Room, RouteId};
 use crate::core::provider::{Draft, Kind, MachineEvent};
@@ -30,9 +31,15 @@ impl Turn<'_> {
         input: &Input,
         (priority, rooms, users): (Priority, Vec<Room>, &[String]),
     ) -> Result<(), String> {
+        let only = self.replay.and_then(|replay| replay.owed_index(&self.identity()));
+        if let Some(index) = only.filter(|index| *index >= send.messages.len()) {
+            let many = send.messages.len();
+            return Err(format!("the letter owes message {index} of the route, which makes {many} now"));
+        }
+        let wanted = |index: &usize| only.is_none_or(|only| only == *index);
         let (rooms, refused) = checked(send, rooms);
         if rooms.is_empty() {
-            (0..send.messages.len()).for_each(|index| self.refuse(index, &refused));
+            (0..send.messages.len()).filter(wanted).for_each(|index| self.refuse(index, &refused));
             return Ok(());
         }
         let key = send.conflate.as_ref().map(|filter| conflate::key(filter, input, users)).transpose()?;
@@ -41,12 +48,18 @@ impl Turn<'_> {
             trace.conflate = newest_of.map(|value| value.to_json());
         }
         let bases: Vec<BaseId> = (0..send.messages.len()).map(|index| self.base(index)).collect();
-        let filled: Result<Vec<Filled>, String> =
-            send.messages.iter().zip(&bases).map(|(rule, base)| self.fill(rule, input, *base)).collect();
+        let filled: Result<Vec<(usize, BaseId, Filled)>, String> = send
+            .messages
+            .iter()
+            .zip(bases)
+            .enumerate()
+            .filter(|(index, _)| wanted(index))
+            .map(|(index, (rule, base))| Ok((index, base, self.fill(rule, input, base)?)))
+            .collect();
         let expires = send.ttl.map(|ttl| self.begins() + ttl);
         let path = send.target.path();
         let one_by_one = send.account.provider.limits().rooms_per_call == 1 && path != Path::Broadcast;
-        for (index, (filled, base)) in filled?.into_iter().zip(bases).enumerate() {
+        for (index, base, filled) in filled? {
             self.refuse(index, &refused);
             let Filled { kind, sender, ext, options } = filled;
             let draft = Draft { path, users, kind, sender, ext, options, priority, base };
@@ -77,6 +90,9 @@ impl Turn<'_> {
 
     /// The base id of a message of the route that took the event.
     fn base(&self, index: usize) -> BaseId {
+        if let Some(owed) = self.replay.and_then(Replay::base) {
+            return owed;
+        }
         let route = self.plan.route.map_or("", |id| &self.rules.rules[usize::from(id.0)].policy.name);
         // A route has a handful of messages.
         self.identity().base(route, u32::try_from(index).unwrap_or(u32::MAX))

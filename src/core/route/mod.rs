@@ -15,6 +15,7 @@ mod identity;
 mod make;
 mod message;
 mod plan;
+mod replay;
 mod rooms;
 mod rule;
 mod template;

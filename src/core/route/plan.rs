@@ -9,11 +9,14 @@ use std::sync::Arc;
 use super::directory::Directories;
 use super::filter::{Input, Trouble};
 use super::identity::Identity;
+use super::replay::Replay;
 use super::rooms::RoomsRule;
-use super::rule::{PRIORITIES, PriorityRule, Rule, Send, fits};
+use super::rule::{PRIORITIES, PriorityRule, Rule, Send, Target, fits};
 use super::{Rules, SourceView, Tried, Unmatched};
 use crate::core::decode::{self, Event};
-use crate::core::model::{BaseId, Class, DropReason, Failure, Plan, Priority, Record, Room, RouteId};
+use crate::core::model::{
+    BaseId, Class, DropReason, Failure, Plan, Priority, Record, Room, RouteId, SourceId,
+};
 use crate::core::time::Wall;
 use crate::core::value::budget::{Exhausted, Meter};
 use crate::core::value::{Fields, Val};
@@ -43,12 +46,19 @@ impl Rules {
 
     /// What becomes of a record.
     pub fn plan_with(&self, record: &Record, directories: &Directories) -> Plan {
-        self.turn(record, directories, None)
+        self.turn((record, record.id.source), directories, None, None)
     }
 
-    /// The same, with its reasons told to `trace`.
-    pub(super) fn turn(&self, record: &Record, directories: &Directories, trace: Option<&mut Trace>) -> Plan {
-        let source = self.sources.iter().find(|source| source.id == record.id.source);
+    /// The same for a record of that source, with what a replay changes, and with its reasons told to
+    /// `trace`.
+    pub(super) fn turn(
+        &self,
+        (record, source): (&Record, SourceId),
+        directories: &Directories,
+        replay: Option<&Replay<'_>>,
+        trace: Option<&mut Trace>,
+    ) -> Plan {
+        let source = self.sources.iter().find(|known| known.id == source);
         let name = source.map_or("", |source| &source.name);
         let base = Identity::Record(name, &record.origin).base("", 0);
         let mut plan = Plan {
@@ -93,7 +103,7 @@ impl Rules {
             }
         };
         let before = plan.clone();
-        let turn = Turn { rules: self, record, source, event: &event, directories, trace, plan };
+        let turn = Turn { rules: self, record, source, event: &event, directories, replay, trace, plan };
         catch_unwind(AssertUnwindSafe(|| turn.run())).unwrap_or_else(|payload| {
             // The budget can also end between two filters, where a value is shown to people.
             let why = match payload.downcast::<Exhausted>() {
@@ -119,6 +129,7 @@ pub(super) struct Turn<'t> {
     source: &'t SourceView,
     pub(super) event: &'t Event,
     pub(super) directories: &'t Directories,
+    pub(super) replay: Option<&'t Replay<'t>>,
     pub(super) trace: Option<&'t mut Trace>,
     pub(super) plan: Plan,
 }
@@ -152,7 +163,12 @@ impl<'t> Turn<'t> {
                 self.told(rule, false, || "not asked: an earlier route took the event".to_owned());
                 continue;
             }
-            match self.ask(rule, &input) {
+            let answer = match self.replay.and_then(|replay| replay.only) {
+                None => self.ask(rule, &input),
+                Some(only) if *rule.policy.name == *only => Answer::Takes("the replay asks for it"),
+                Some(only) => self.leaves(|| format!("the replay asks for route {only:?}")),
+            };
+            match answer {
                 Answer::Leaves(why) => self.told(rule, false, || why),
                 Answer::Takes(why) => {
                     self.told(rule, true, || why.to_owned());
@@ -225,7 +241,7 @@ impl<'t> Turn<'t> {
     fn ask(&mut self, rule: &Rule, input: &Input) -> Answer {
         let scope = &rule.scope;
         let topic = &*self.record.origin.topic;
-        if scope.source.is_some_and(|source| source != self.record.id.source) {
+        if scope.source.is_some_and(|source| source != self.source.id) {
             return self.leaves(|| format!("takes events of another source than {:?}", self.source.name));
         }
         if scope.topics.as_ref().is_some_and(|topics| !topics.iter().any(|name| name == topic)) {
@@ -286,11 +302,18 @@ impl<'t> Turn<'t> {
         key_error: Option<&String>,
     ) -> Result<(), String> {
         let priority = priority(&send.priority, input)?;
-        let looked_up = match send.target.rooms() {
-            Some(RoomsRule::Directory(directory)) => match self.look_up(directory, input, key_error)? {
-                Some(rooms) => Some(rooms),
-                None => return Ok(()),
-            },
+        let owed = self.replay.and_then(Replay::rooms);
+        if let (Some(_), Target::All) = (owed, &send.target) {
+            return Err("the route sends to all rooms now, and the letter owes some".to_owned());
+        }
+        let looked_up = match (owed, send.target.rooms()) {
+            (Some(owed), _) => Some(owed.to_vec()),
+            (None, Some(RoomsRule::Directory(directory))) => {
+                match self.look_up(directory, input, key_error)? {
+                    Some(rooms) => Some(rooms),
+                    None => return Ok(()),
+                }
+            }
             _ => None,
         };
         let Some((rooms, users)) = self.address(send, looked_up, input, key_error)? else {

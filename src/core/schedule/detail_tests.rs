@@ -132,7 +132,7 @@ fn after_a_stand_still_whatever_is_held_says_that_it_may_have_been_sent() {
 
 #[test]
 fn bytes_that_are_held_are_counted_up_and_down() {
-    let sources = vec![SourceSettings { held_records: 100, held_bytes: 1 << 20 }];
+    let sources = vec![SourceSettings { held_records: 100, held_bytes: 1 << 20, is_answered: false }];
     let mut bed = Bed::new(Settings { sources, ..settings() }, 1);
     let source = |bed: &Bed| bed.scheduler.snapshot(bed.now).sources[0];
     assert_eq!(source(&bed).max_held_bytes, 1 << 20);
@@ -147,7 +147,7 @@ fn bytes_that_are_held_are_counted_up_and_down() {
 
 #[test]
 fn a_source_goes_on_when_half_of_a_part_is_free_of_records_and_of_bytes() {
-    let sources = vec![SourceSettings { held_records: 100, held_bytes: 4 << 20 }];
+    let sources = vec![SourceSettings { held_records: 100, held_bytes: 4 << 20, is_answered: false }];
     let mut bed = Bed::new(Settings { sources, ..settings() }, 1);
     let mut rooms = 0;
     while bed.intake {
@@ -175,7 +175,7 @@ fn a_source_goes_on_when_half_of_a_part_is_free_of_records_and_of_bytes() {
 
 #[test]
 fn each_of_two_partitions_pauses_at_its_half_until_half_of_that_is_free() {
-    let sources = vec![SourceSettings { held_records: 1_000, held_bytes: 256 << 20 }];
+    let sources = vec![SourceSettings { held_records: 1_000, held_bytes: 256 << 20, is_answered: false }];
     let mut bed = Bed::new(Settings { sources, ..settings() }, 2);
     for n in 0..500 {
         bed.record(0, vec![message(&format!("r{n}"), "x", None)]);
@@ -267,9 +267,7 @@ fn leave(bed: &mut Bed, time: Duration) -> usize {
 
 #[test]
 fn the_oldest_of_the_same_priority_gives_way_else_that_of_the_next_one() {
-    for (newcomer, gives_way) in
-        [(Priority::High, "h"), (Priority::Normal, "n"), (Priority::Low, "l"), (Priority::Background, "h")]
-    {
+    for (newcomer, gives_way) in [(Priority::High, "h"), (Priority::Normal, "n"), (Priority::Low, "l")] {
         let mut settings = settings();
         settings.max_waiting_per_room = 4;
         settings.accounts[0].limits.room_messages_per_second = 1;
@@ -414,7 +412,7 @@ fn rooms_whose_names_have_the_same_hash_are_two() {
 
 #[test]
 fn a_partition_among_four_pauses_until_half_of_its_part_is_free_and_one_alone_never() {
-    let sources = vec![SourceSettings { held_records: 1_000, held_bytes: 256 << 20 }];
+    let sources = vec![SourceSettings { held_records: 1_000, held_bytes: 256 << 20, is_answered: false }];
     let settings = Settings { sources, ..settings() };
     let mut bed = Bed::new(settings.clone(), 4);
     for n in 0..250 {
@@ -436,7 +434,7 @@ fn a_partition_among_four_pauses_until_half_of_its_part_is_free_and_one_alone_ne
 
 #[test]
 fn a_partition_may_always_hold_a_megabyte() {
-    let sources = vec![SourceSettings { held_records: 10_000, held_bytes: 2 << 20 }];
+    let sources = vec![SourceSettings { held_records: 10_000, held_bytes: 2 << 20, is_answered: false }];
     let mut bed = Bed::new(Settings { sources, ..settings() }, 8);
     let mut bytes = 0;
     while bed.paused.is_empty() {

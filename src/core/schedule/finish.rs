@@ -9,7 +9,7 @@ use super::status::Fate;
 use super::ticket::{FailedRoom, Group};
 use super::{Burial, Effect, OnExpiry, Scheduler};
 use crate::core::letter::Letter;
-use crate::core::model::{BaseId, BurialId, Class, DropReason, Room, Tries};
+use crate::core::model::{BaseId, BurialId, Class, DropReason, RecordId, Room, Tries};
 use crate::core::provider::Acceptance;
 use crate::core::time::{Mono, Now};
 
@@ -21,6 +21,11 @@ impl Scheduler {
         if self.held.id_is_held(burial.record, burial.id) {
             self.held.punch(burial.record, &mut self.effects);
         }
+    }
+
+    /// What became of a record is written down.
+    pub fn handle_answered(&mut self, record: RecordId, _now: Now) {
+        self.held.answered(record, &mut self.effects);
     }
 
     /// Hands out a letter for a ticket that is open already.
@@ -108,7 +113,7 @@ impl Scheduler {
         if self.full_rooms.is_empty() || !self.full_rooms.contains_key(&room) {
             return;
         }
-        if self.lanes.jobs_in(room) <= self.settings.max_waiting_per_room / 2 {
+        if self.lanes.live_jobs_in(room) <= self.settings.max_waiting_per_room / 2 {
             for partition in self.full_rooms.remove(&room).unwrap_or_default() {
                 self.held.pause(partition, None, &mut self.effects);
             }

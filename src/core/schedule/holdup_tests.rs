@@ -10,7 +10,10 @@ use crate::core::watermark::{METADATA_FULL, Watermark};
 
 /// A source that may hold so many records.
 fn holding(held_records: usize) -> Settings {
-    Settings { sources: vec![SourceSettings { held_records, held_bytes: 256 << 20 }], ..settings() }
+    Settings {
+        sources: vec![SourceSettings { held_records, held_bytes: 256 << 20, is_answered: false }],
+        ..settings()
+    }
 }
 
 /// Records of a partition to a room until it pauses, or so many.
@@ -88,8 +91,10 @@ fn p5_partitions_that_are_stuck_leave_the_others_their_parts() {
 #[test]
 fn p5_bytes_are_divided_like_records() {
     let bytes = 8 << 20;
-    let settings =
-        Settings { sources: vec![SourceSettings { held_records: 50_000, held_bytes: bytes }], ..settings() };
+    let settings = Settings {
+        sources: vec![SourceSettings { held_records: 50_000, held_bytes: bytes, is_answered: false }],
+        ..settings()
+    };
     let mut bed = Bed::new(settings, 4);
     let mut stuck = 0;
     while !bed.paused.contains(&0) {
@@ -180,7 +185,7 @@ fn p5_a_hot_room_reaches_each_bound_when_the_readme_says() {
         (bound, f64::from(events) / RATE)
     };
     const ALL: usize = usize::MAX;
-    let kafka = SourceSettings { held_records: 50_000, held_bytes: 256 << 20 };
+    let kafka = SourceSettings { held_records: 50_000, held_bytes: 256 << 20, is_answered: false };
     let nats = SourceSettings { held_records: 5_000, ..kafka };
     let bytes = SourceSettings { held_records: ALL, ..kafka };
     for (limits, per_room, partitions, bound, seconds) in [

@@ -10,7 +10,9 @@ use super::status::Fate;
 use super::ticket::Group;
 use super::{OnFull, Scheduler};
 use crate::core::letter::Letter;
-use crate::core::model::{Class, DropReason, Epoch, Message, PartitionId, Plan, Record, SourceId, Tries};
+use crate::core::model::{
+    Class, DropReason, Epoch, Message, PartitionId, Plan, Priority, Record, SourceId, Tries,
+};
 use crate::core::time::{Mono, Now};
 
 /// Memory of one queued message beside its content, for `max_held_bytes`: job, room, lane, sets.
@@ -116,7 +118,8 @@ impl Scheduler {
                 self.take_place(older, Job::new(message, (held, group), room, maybe_sent, expires));
                 continue;
             }
-            let full = self.lanes.jobs_in(room) >= self.settings.max_waiting_per_room;
+            let full = message.priority != Priority::Background
+                && self.lanes.live_jobs_in(room) >= self.settings.max_waiting_per_room;
             let on_full = self.settings.routes[usize::from(message.route.0)].on_full;
             let priority = message.priority;
             let oldest = if full && !gone && on_full == OnFull::DropOldest {

@@ -6,6 +6,7 @@
 //! when a place comes back; every other is touched only when something happens to it. No operation
 //! looks at all rooms. A room without messages and memory of them is forgotten.
 
+mod full;
 mod probe;
 
 use std::collections::BTreeSet;
@@ -177,6 +178,7 @@ impl Lanes {
         let key = u32_key(self.jobs.insert(job));
         let entry = &mut self.rooms[room as usize];
         entry.jobs += 1;
+        entry.background += u32::from(lane == Priority::Background as usize);
         self.paths[entry.path as usize].jobs += 1;
         let tail = std::mem::replace(&mut entry.lane_mut(lane).tail, key);
         match tail {
@@ -204,6 +206,7 @@ impl Lanes {
         let job = self.jobs.remove(key as usize);
         let entry = &mut self.rooms[room as usize];
         entry.jobs -= 1;
+        entry.background -= u32::from(lane == Priority::Background as usize);
         self.paths[entry.path as usize].jobs -= 1;
         match job.prev {
             NONE => entry.lane_mut(lane).head = job.next,
@@ -216,25 +219,6 @@ impl Lanes {
         self.place(job.room, lane, now);
         self.forget_if_idle(job.room);
         job
-    }
-
-    /// The oldest job of a room that no call carries: the first of the lane that `first` names, or
-    /// of the next lane that has one.
-    pub fn oldest_waiting(&self, room: u32, first: Priority) -> Option<u32> {
-        let entry = &self.rooms[room as usize];
-        let order = (0..4).map(|step| (first as usize + step) % 4);
-        order.filter_map(|lane| self.first_waiting(entry.lane(lane).head)).next()
-    }
-
-    fn first_waiting(&self, mut key: u32) -> Option<u32> {
-        while key != NONE {
-            let job = &self.jobs[key as usize];
-            if !job.away {
-                return Some(key);
-            }
-            key = job.next;
-        }
-        None
     }
 
     /// The head of the next ready lane of that priority, which the caller sends.

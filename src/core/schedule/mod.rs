@@ -6,6 +6,8 @@
 //! was given: it asks sources to pause before it is full.
 
 mod ahead;
+#[cfg(test)]
+mod answer_tests;
 pub mod backoff;
 #[cfg(test)]
 mod company_tests;
@@ -115,6 +117,9 @@ pub struct SourceSettings {
     pub held_records: usize,
     /// Bytes that may be held.
     pub held_bytes: usize,
+    /// Whether somebody waits for what becomes of each record: replay requests, whose letters have rows.
+    /// Then each is answered for before it is settled.
+    pub is_answered: bool,
 }
 
 /// What a route says about waiting, failing and giving up.
@@ -173,6 +178,9 @@ pub enum Effect {
         /// Calls of that day, with the one that is about to be made.
         calls: u32,
     },
+    /// The last message of a record is finished, and somebody waits to hear of it: write it down, for as
+    /// long as it takes, and answer with `handle_answered`. The record is held until then.
+    Answer(RecordId),
     /// The record's last message is finished.
     Settle(RecordId),
     /// No call of that partition is away any more: it may be given up.
@@ -354,7 +362,10 @@ impl Scheduler {
 
     /// After [`Scheduler::stop`]: whether nothing is on its way any more.
     pub fn is_idle(&self) -> bool {
-        self.attempts.is_empty() && self.burials.is_empty() && self.effects.is_empty()
+        self.attempts.is_empty()
+            && self.burials.is_empty()
+            && self.held.all_are_answered()
+            && self.effects.is_empty()
     }
 
     /// Calls that have not answered.

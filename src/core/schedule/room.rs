@@ -61,6 +61,8 @@ pub struct RoomEntry {
     pub gone_until: Mono,
     /// High, low and background.
     others: [Lane; 3],
+    /// Of the messages, those of the background.
+    pub background: u32,
 }
 
 const _: () = assert!(size_of::<RoomEntry>() == 128 && offset_of!(RoomEntry, gone_until) == 64);
@@ -80,6 +82,7 @@ impl RoomEntry {
             is_gone: false,
             gone_until: Mono::default(),
             others: [Lane::default(); 3],
+            background: 0,
         }
     }
 

@@ -12,7 +12,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// One source that may hold so many records.
 fn holding(held_records: usize) -> Settings {
-    Settings { sources: vec![SourceSettings { held_records, held_bytes: 256 << 20 }], ..settings() }
+    Settings {
+        sources: vec![SourceSettings { held_records, held_bytes: 256 << 20, is_answered: false }],
+        ..settings()
+    }
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct Bed {
     left: Vec<Mono>,
     /// Offsets of settled records, with their partitions.
     pub settled: Vec<(u32, i64)>,
+    /// Records of which what became is to be written down.
+    pub unanswered: Vec<RecordId>,
     /// Letters' classes and rooms.
     pub letters: Vec<(&'static str, String)>,
     /// The last letter.
@@ -84,7 +86,7 @@ pub fn settings() -> Settings {
             base_urls: 1,
         }],
         routes: vec![route("one"), route("other")],
-        sources: vec![SourceSettings { held_records: 50_000, held_bytes: 256 << 20 }],
+        sources: vec![SourceSettings { held_records: 50_000, held_bytes: 256 << 20, is_answered: false }],
         max_waiting_per_room: 1_000,
         room_gone: Duration::from_secs(600),
         seed: 1,
@@ -148,6 +150,7 @@ impl Bed {
             away: Vec::new(),
             left: Vec::new(),
             settled: Vec::new(),
+            unanswered: Vec::new(),
             letters: Vec::new(),
             letter: None,
             paused: Vec::new(),
@@ -212,6 +215,13 @@ impl Bed {
         self.obey();
     }
 
+    /// What became of the oldest such record is written down.
+    pub fn write_down(&mut self) {
+        let record = self.unanswered.remove(0);
+        self.scheduler.handle_answered(record, self.now);
+        self.obey();
+    }
+
     /// Answers the calls to one room, and only those, for as long as there are any.
     pub fn answer_room(&mut self, room: &str, outcome: &Outcome) {
         while let Some(at) = self.away.iter().position(|attempt| &*attempt.items[0].room.0 == room) {
@@ -260,6 +270,7 @@ impl Bed {
                     self.away.push(attempt);
                     self.left.push(self.now.mono);
                 }
+                Effect::Answer(id) => self.unanswered.push(id),
                 Effect::Settle(id) => self.settled.push((id.partition.0, id.offset)),
                 Effect::Bury(burial, letter) => {
                     let rooms: Vec<_> = letter.rooms.iter().map(ToString::to_string).collect();

@@ -35,6 +35,8 @@ pub struct HeldRecord {
     pub groups: SmallVec<[u32; 1]>,
     /// A message was given up with its partition: the record will not be settled by this process.
     pub abandoned: bool,
+    /// All is finished, and what became of it is being written down.
+    is_answering: bool,
     partition: u32,
     weight: usize,
     prev: u32,
@@ -105,6 +107,7 @@ struct Source {
     /// Why and when it was last asked to pause.
     why: Option<IntakeReason>,
     since: Mono,
+    is_answered: bool,
     received: u64,
     settled: u64,
 }
@@ -118,6 +121,8 @@ pub struct Held {
     pub groups: Pool<Group>,
     partitions: Slab<Partition>,
     by_id: BTreeMap<(SourceId, PartitionId, Epoch), u32>,
+    /// Records that are finished, and of which what became is being written down.
+    answering: BTreeMap<RecordId, u32>,
     sources: Vec<Source>,
 }
 
@@ -135,6 +140,7 @@ impl Held {
                 open: true,
                 why: None,
                 since: Mono::default(),
+                is_answered: settings.is_answered,
                 received: 0,
                 settled: 0,
             })
@@ -144,6 +150,7 @@ impl Held {
             groups: Pool::new(),
             partitions: Slab::new(),
             by_id: BTreeMap::new(),
+            answering: BTreeMap::new(),
             sources,
         }
     }
@@ -197,6 +204,7 @@ impl Held {
             open: 0,
             groups: SmallVec::new(),
             abandoned: false,
+            is_answering: false,
             partition,
             weight,
             prev: NONE,
@@ -215,9 +223,30 @@ impl Held {
         let held = &mut self.records[record as usize];
         debug_assert!(held.open > 0, "a ticket punched twice");
         held.open -= 1;
-        if held.open == 0 && !held.abandoned {
+        if held.open > 0 || held.abandoned {
+            return;
+        }
+        let id = held.record.id;
+        if !held.is_answering && self.sources[usize::from(id.source.0)].is_answered {
+            (held.is_answering, held.open) = (true, 1);
+            self.answering.insert(id, record);
+            effects.extend([Effect::Answer(id)]);
+        } else {
             self.settle(record, effects);
         }
+    }
+
+    /// What became of a record is written down.
+    pub fn answered(&mut self, id: RecordId, effects: &mut impl Extend<Effect>) {
+        // One whose partition went meanwhile is held no more.
+        if let Some(record) = self.answering.remove(&id) {
+            self.punch(record, effects);
+        }
+    }
+
+    /// Whether nothing is being written down.
+    pub fn all_are_answered(&self) -> bool {
+        self.answering.is_empty()
     }
 
     /// A record without tickets is settled.
@@ -231,6 +260,9 @@ impl Held {
     /// A record leaves, settled or not.
     pub fn release(&mut self, record: u32, effects: &mut impl Extend<Effect>) {
         let held = self.records.remove(record as usize);
+        if held.is_answering {
+            self.answering.remove(&held.record.id);
+        }
         match held.prev {
             NONE => self.partitions[held.partition as usize].head = held.next,
             prev => self.records[prev as usize].next = held.next,

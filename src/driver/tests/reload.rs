@@ -35,7 +35,7 @@ fn reread(url: &str, route: &str, calls: u32, sharing: Sharing) -> Reread {
             on_expiry: OnExpiry::Drop,
             on_full: OnFull::Wait,
         }],
-        sources: vec![SourceSettings { held_records: 1, held_bytes: 1 }],
+        sources: vec![SourceSettings { held_records: 1, held_bytes: 1, is_answered: false }],
         max_waiting_per_room: 1_000,
         room_gone: Duration::ZERO,
         seed: 0,

@@ -301,7 +301,11 @@ pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
             on_expiry: OnExpiry::Drop,
             on_full: OnFull::Wait,
         }],
-        sources: vec![SourceSettings { held_records: options.held, held_bytes: 64 << 20 }],
+        sources: vec![SourceSettings {
+            held_records: options.held,
+            held_bytes: 64 << 20,
+            is_answered: false,
+        }],
         max_waiting_per_room: 1_000,
         room_gone: Duration::ZERO,
         seed: 7,
@@ -340,6 +344,7 @@ pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
         drain_timeout: options.drain,
         leases: options.leases,
         lookups: options.lookups,
+        replays: Replays::default(),
     });
     let running = tokio::spawn(driver.run());
     let partitions = vec![(PARTITION, EPOCH, Arc::from("events/0"))];

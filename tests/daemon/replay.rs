@@ -1,0 +1,153 @@
+//! Letters that are asked for again: a request in, the message marked and out, and a row that says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use roomcast::app;
+use roomcast::broker::Archive;
+use roomcast::config;
+use roomcast::core::model::Record;
+use roomcast::core::replay::{Asked, Content, Row, State, Told};
+use roomcast::core::time::Wall;
+use serde_json::json;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::bed::{Bed, Event, line_route, lines};
+use crate::support::daemon::Daemon;
+use crate::support::oracle::judge;
+use crate::support::provider::{Kind, Provider};
+use crate::support::{ask_until, block_on};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The room whose messages the provider refuses at first.
+const REFUSING: &str = "1001";
+
+/// The archive of a config's only source, as another process has it.
+fn archive(config: &str) -> Arc<dyn Archive> {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, config).expect("the scratch folder can be written");
+    let loaded = config::load(&[path], std::iter::empty()).unwrap_or_else(|_| panic!("{config}"));
+    let app = app::build(&loaded, &app::open_secret).unwrap_or_else(|problems| panic!("{problems:?}"));
+    app.sources[0].broker.archive()
+}
+
+fn letters(archive: &dyn Archive) -> Vec<Record> {
+    let (into, mut found) = mpsc::channel(64);
+    let collect = async {
+        let mut all = Vec::new();
+        while let Some(record) = found.recv().await {
+            all.push(record);
+        }
+        all
+    };
+    let (read, all) = block_on(async { tokio::join!(archive.read(into), collect) });
+    read.expect("the letters can be read");
+    all
+}
+
+fn asked(by: &str) -> Asked {
+    let id = Uuid::new_v4();
+    Asked { id, by: by.to_owned(), at: Wall(1_700_000_000_000), content: Content::Current, keep_ttl: false }
+}
+
+/// The rows of all letters.
+fn rows(archive: &dyn Archive) -> BTreeMap<String, Row> {
+    let rows =
+        block_on(archive.table().load(|key| Row::letter(key).is_some())).expect("the table can be read");
+    let row = |value: &[u8]| Row::read(value).expect("a row of a letter");
+    rows.into_iter().map(|(key, value)| (key, row(&value))).collect()
+}
+
+fn in_state(archive: &dyn Archive, state: State) -> Option<BTreeMap<String, Row>> {
+    let rows = rows(archive);
+    rows.values().all(|row| row.state == state).then_some(rows)
+}
+
+/// Refused at first, accepted once the provider takes the room: two people ask for every letter, and
+/// each is sent once more, under its id, marked.
+fn letters_are_replayed_once_whoever_asks(bed: &Bed) {
+    let provider = Provider::start(Kind::Yunxin, &["--room", REFUSING, "--room", "1002", "--no-limits"]);
+    let illegal = json!({"answer": {"status": 200, "code": 414, "description": "illegal"}});
+    provider.set_faults(&json!({"effect": illegal, "rooms": [REFUSING]}));
+    let config = [
+        provider.account("match", "quota = { calls_per_second = 500, room_messages_per_second = 500 }"),
+        bed.source(""),
+        line_route("match", ""),
+    ]
+    .concat();
+    let mut daemon = Daemon::start_ready(&config);
+    let owed = lines(2, 40);
+    bed.publish_lines(&owed);
+    bed.await_finished(PATIENCE);
+    let archive = archive(&config);
+    let found = letters(&*archive);
+    assert_eq!(found.len(), 20, "the lines of the room that refuses");
+    provider.set_faults(&json!([]));
+    for person in ["ann@a", "bob@b"] {
+        for letter in &found {
+            block_on(archive.request(letter.clone(), asked(person).headers())).expect("it is confirmed");
+        }
+    }
+    let rows = ask_until("a row for every letter", PATIENCE, || {
+        in_state(&*archive, State::Replayed).filter(|rows| rows.len() == found.len())
+    });
+    let ids: BTreeSet<String> =
+        found.iter().map(|letter| Told::read(letter).expect("a letter").letter.to_string()).collect();
+    assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), ids);
+    assert!(rows.values().all(|row| ["ann@a", "bob@b"].contains(&&*row.by) && row.next.is_empty()));
+    let entries = provider.log();
+    judge(&owed.iter().cloned().collect(), &entries, &BTreeSet::new()).assert_kept();
+    let replays: Vec<_> =
+        entries.iter().filter(|entry| entry.accepted && entry.room.as_deref() == Some(REFUSING)).collect();
+    assert_eq!(replays.len(), found.len(), "each of them once");
+    assert!(replays.iter().all(|entry| entry.resend), "and each says that it may be a repeat");
+    assert!(daemon.stop().success());
+}
+
+/// What fails again is another letter that names the first; after `max_replays` it is parked.
+fn what_fails_again_is_linked_and_parked(bed: &Bed) {
+    let provider = Provider::start(Kind::Yunxin, &["--room", REFUSING, "--no-limits"]);
+    let illegal = json!({"answer": {"status": 200, "code": 414, "description": "illegal"}});
+    provider.set_faults(&json!({"effect": illegal, "rooms": [REFUSING]}));
+    let config = [
+        provider.account("match", ""),
+        bed.source(""),
+        line_route("match", ""),
+        "[letters]\nmax_replays = 1\n".to_owned(),
+    ]
+    .concat();
+    let mut daemon = Daemon::start_ready(&config);
+    bed.publish([Event::new(REFUSING, r#"{"text":"no"}"#)]);
+    bed.await_finished(PATIENCE);
+    let archive = archive(&config);
+    let mut chain = Vec::new();
+    for round in 0..2_usize {
+        let found = letters(&*archive);
+        assert_eq!(found.len(), round + 1);
+        let last = found.into_iter().max_by_key(|letter| Told::read(letter).expect("a letter").replays);
+        let last = last.expect("there is one");
+        let told = Told::read(&last).expect("a letter");
+        assert_eq!(usize::try_from(told.replays), Ok(round));
+        chain.push(told.letter);
+        block_on(archive.request(last, asked("ann@a").headers())).expect("it is confirmed");
+        let next = ask_until("what became of it", PATIENCE, || {
+            let row = rows(&*archive).remove(&told.letter.to_string())?;
+            (row.state == State::Replayed).then_some(row.next)
+        });
+        assert_eq!(next.len(), 1);
+        chain.extend(if round == 1 { next } else { Vec::new() });
+    }
+    let parked = rows(&*archive).remove(&chain[2].to_string()).expect("the last of the chain has a row");
+    assert_eq!(parked.state, State::Parked);
+    assert!(parked.why.contains("max_replays = 1"), "{}", parked.why);
+    let last = letters(&*archive).into_iter().find(|letter| Told::read(letter).unwrap().letter == chain[2]);
+    let last = last.expect("the last letter is there");
+    let original = last.header("roomcast-original").map(String::from_utf8_lossy);
+    assert_eq!(original.as_deref(), Some(&*chain[0].to_string()));
+    assert!(daemon.stop().success());
+}
+
+crate::bed::on_both!(letters_are_replayed_once_whoever_asks, what_fails_again_is_linked_and_parked);
