@@ -74,6 +74,8 @@ pub struct JetClient {
     broken: bool,
     floor: u64,
     progressing: bool,
+    /// Acks on their way, in their order.
+    acks: VecDeque<Reply>,
 }
 
 /// The epochs of one life.
@@ -86,6 +88,8 @@ pub enum Event {
     Publish,
     Deliver,
     Ack {
+        process: ProcessNo,
+        life: u32,
         reply: Reply,
     },
     AckAgain {
@@ -135,7 +139,12 @@ impl World {
         match *event {
             Event::Publish => self.jet_publish(),
             Event::Deliver => self.deliver(),
-            Event::Ack { reply } => self.acked(reply),
+            Event::Ack { process, life, reply } => {
+                if self.processes[process].life == life {
+                    self.processes[process].jet.acks.retain(|other| *other != reply);
+                }
+                self.acked(reply);
+            }
             Event::AckAgain { process, life, reply } if self.is_living(process, life) => {
                 self.ack(process, reply);
             }
@@ -302,7 +311,9 @@ impl World {
             let life = self.processes[process].life;
             return self.after(millis(1_000), Happening::Jet(Event::AckAgain { process, life, reply }));
         }
-        self.soon(20, Happening::Jet(Event::Ack { reply }));
+        self.processes[process].jet.acks.push_back(reply);
+        let life = self.processes[process].life;
+        self.soon(20, Happening::Jet(Event::Ack { process, life, reply }));
     }
 
     fn plan_progress(&mut self, process: ProcessNo) {
@@ -373,6 +384,10 @@ impl World {
         let (now, life) = (self.now, self.processes[process].life);
         if self.jet.consumer.is_none() && self.jet.holder == Some((process, life)) {
             self.consumer_is_made_anew(process);
+        }
+        // On one connection nothing overtakes: what it said before is done before.
+        while let Some(reply) = self.processes[process].jet.acks.pop_front() {
+            self.acked(reply);
         }
         let held: Vec<Reply> = self.processes[process].jet.ledger.replies().copied().collect();
         let generation = self.jet.generation;
