@@ -131,6 +131,7 @@ impl App {
             sources: live.chain(replays).collect(),
             max_waiting_per_room: self.limits.max_waiting_per_room,
             room_gone: self.room_gone,
+            flood_guard: self.letters.flood_guard,
             seed,
         }
     }

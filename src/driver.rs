@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 pub use self::directories::{DirectoryReport, Lookups};
-pub use self::handle::{Detail, Handle, Paused, Report, SourceReport, SourceState};
+pub use self::handle::{Detail, FloodReport, Handle, Paused, Report, SourceReport, SourceState};
 pub use self::reload::{AccountReload, ConfigReport, MakePlanner, Reload, ReloadResult, Reread};
 pub use self::replays::{ReplayParts, Replays};
 pub use self::shares::Leases;
@@ -51,7 +51,7 @@ use crate::core::letter::Names;
 use crate::core::model::{Epoch, PartitionId, Plan, Record, SourceId};
 use crate::core::provider::{LoginFault, Outcome, Provider};
 use crate::core::route::directory::Directories;
-use crate::core::schedule::{Effect, Scheduler, Woken};
+use crate::core::schedule::{Effect, IntakeReason, Scheduler, Woken};
 use crate::core::share::Quotas;
 use crate::core::share::settings::Sharing;
 use crate::core::time::{Mono, Now};
@@ -370,6 +370,10 @@ impl Driver {
                 let taken = self.handle_reread(reread, now);
                 let _ = answer.send(taken);
             }
+            Request::LettersSeen => {
+                self.scheduler.handle_looked_at(now.mono);
+                self.do_effects(now);
+            }
             Request::Stop if self.phase == Phase::Running => {
                 info!(within = ?self.drain_timeout, "stopping: nothing new is sent, calls and letters may land");
                 self.scheduler.stop();
@@ -458,6 +462,9 @@ impl Driver {
                     let of = self.source(source);
                     debug!(source = %of.name, open, ?why, "intake");
                     of.report.paused_by = (!open).then_some(why);
+                    if why == IntakeReason::FloodGuard {
+                        self.tell_flood(source, open, now);
+                    }
                     // While draining every intake stays closed, whatever room there is.
                     if self.phase == Phase::Running || !open {
                         self.tell(source, Command::Intake(open));

@@ -248,6 +248,7 @@ fn settings() -> Settings {
         }],
         max_waiting_per_room: usize::MAX,
         room_gone: Duration::from_secs(600),
+        flood_guard: None,
         seed: 1,
     }
 }

@@ -112,6 +112,11 @@ fn sources(report: &Report, names: &Names) -> Vec<Value> {
             "commit_metadata_bytes": source.commit_metadata,
             "commit_metadata_pauses_at": METADATA_FULL,
             "intake_open": snapshot.intake_open,
+            "flood": source.flood.as_ref().map(|flood| json!({
+                "class": flood.class.word(),
+                "route": flood.route.as_deref(),
+                "goes_on_in_seconds": flood.goes_on_in.as_secs_f64(),
+            })),
             "paused_by": source.paused_by.map(|reason| Bound::from(reason).word()),
             "paused_partitions": snapshot.paused_partitions + source.commits_full,
             "paused": paused.map(|paused| one_paused(paused, report, names)).collect::<Vec<_>>(),

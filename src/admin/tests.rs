@@ -19,8 +19,8 @@ use crate::core::schedule::{IntakeReason, Scheduler, Settings as Schedule};
 use crate::core::share::Standing;
 use crate::core::time::Wall;
 use crate::driver::{
-    AccountStats, ConfigReport, Detail, DirectoryReport, Driver, Parts, Paused, ReloadResult, Replays,
-    Report, SourceReport, SourceState,
+    AccountStats, ConfigReport, Detail, DirectoryReport, Driver, FloodReport, Parts, Paused, ReloadResult,
+    Replays, Report, SourceReport, SourceState,
 };
 
 /// A loop without sources and accounts.
@@ -32,6 +32,7 @@ fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
         sources: Vec::new(),
         max_waiting_per_room: 1,
         room_gone: Duration::ZERO,
+        flood_guard: None,
         seed: 1,
     };
     let (sender, inbox) = mpsc::channel(1);
@@ -184,7 +185,7 @@ fn report() -> Report {
                     held_bytes: 4_096,
                     intake_open: false,
                     paused_partitions: 1,
-                    paused_at: [1, 0, 0, 0],
+                    paused_at: [1, 0, 0, 0, 0],
                     ..SourceSnapshot::default()
                 },
                 SourceSnapshot { intake_open: true, ..SourceSnapshot::default() },
@@ -195,22 +196,29 @@ fn report() -> Report {
             letters_waiting: 2,
         },
         sources: vec![
-            SourceReport {
-                state: SourceState::Ready,
-                joined: true,
-                lag: Some(900),
-                partitions: vec!["events/0".into(), "events/1".into()],
-                paused_by: Some(IntakeReason::HeldBytes),
-                letter_failures: 6,
-                commit_metadata: 3_100,
-                commits_full: 2,
-            },
+            reading(),
             SourceReport { state: SourceState::Waiting("no broker".to_owned()), ..SourceReport::default() },
         ],
         accounts: vec![stats()],
         detail: Some(detail()),
         shares,
         directories: vec![directory()],
+    }
+}
+
+/// A source that reads, as far as it may.
+fn reading() -> SourceReport {
+    let (class, goes_on_in) = (Class::Mapping, Duration::from_secs(30));
+    SourceReport {
+        state: SourceState::Ready,
+        joined: true,
+        lag: Some(900),
+        partitions: vec!["events/0".into(), "events/1".into()],
+        paused_by: Some(IntakeReason::HeldBytes),
+        flood: Some(FloodReport { class, route: Some("gifts".into()), goes_on_in }),
+        letter_failures: 6,
+        commit_metadata: 3_100,
+        commits_full: 2,
     }
 }
 
@@ -353,6 +361,8 @@ fn status_tells_the_report_as_json() {
     let json = status::json(&report(), &names());
     assert_eq!(json["at"], "2026-01-31T23:59:59.123Z");
     assert_eq!(json["sources"][0]["paused_by"], "max_held_bytes");
+    let flood = serde_json::json!({ "class": "mapping", "route": "gifts", "goes_on_in_seconds": 30.0 });
+    assert_eq!(json["sources"][0]["flood"], flood);
     assert_eq!(json["sources"][0]["partitions"][1], "events/1");
     let paused = &json["sources"][0]["paused"][0];
     assert_eq!(

@@ -83,15 +83,32 @@ impl Limits {
 pub struct Letters {
     /// A letter that was replayed more often is parked.
     pub max_replays: u32,
+    /// Letters of one class and route in a second beyond which the source pauses; `None`: it never does.
+    pub flood_guard: Option<u32>,
 }
+
+/// Letters a second, when the config does not say otherwise.
+const FLOOD_GUARD: u32 = 100;
 
 impl Letters {
     /// Reads the section.
     pub(super) fn read(root: &Section<'_>) -> Self {
         let section = section_or_defaults(root, "letters");
         let max_replays = section.integer("max_replays", 3, 0..1_001);
+        let flood_guard = match section.text("flood_guard").as_deref().map(str::trim) {
+            None => Some(FLOOD_GUARD),
+            Some("off") => None,
+            Some(text) => {
+                let letters = text.strip_suffix("/s").and_then(|number| number.trim().parse::<u32>().ok());
+                if letters.is_none_or(|letters| letters == 0) {
+                    let wanted = "letters a second such as \"100/s\", or \"off\"";
+                    section.wrong("flood_guard", format!("{text:?}"), wanted);
+                }
+                letters
+            }
+        };
         section.finish();
-        Self { max_replays: u32::try_from(max_replays).unwrap_or(u32::MAX) }
+        Self { max_replays: u32::try_from(max_replays).unwrap_or(u32::MAX), flood_guard }
     }
 }
 

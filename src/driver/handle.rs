@@ -10,7 +10,7 @@ use super::directories::DirectoryReport;
 use super::reload::{ConfigReport, Reread};
 use super::stats::AccountStats;
 use crate::clock::Clock;
-use crate::core::model::{AccountId, Path, Room};
+use crate::core::model::{AccountId, Class, Path, Room};
 use crate::core::schedule::IntakeReason;
 use crate::core::schedule::status::{Holdup, Snapshot};
 use crate::core::share::Standing;
@@ -47,6 +47,7 @@ impl Pulse {
 /// What the loop is asked.
 pub(super) enum Request {
     Report { answer: oneshot::Sender<Report>, detail: bool },
+    LettersSeen,
     Reread { reread: Reread, answer: oneshot::Sender<Result<u64, String>> },
     Stop,
 }
@@ -90,6 +91,12 @@ impl Handle {
         let ended = || "the loop has ended".to_owned();
         self.ask.send(Request::Reread { reread, answer }).map_err(|_| ended())?;
         taken.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Somebody has looked at the letters: sources that the flood guard keeps back go on.
+    pub fn letters_seen(&self) {
+        // A loop that has ended has no sources.
+        let _ = self.ask.send(Request::LettersSeen);
     }
 
     /// Asks for an orderly end: nothing new is sent, calls away and letters land, sources commit.
@@ -176,12 +183,25 @@ pub struct SourceReport {
     pub partitions: Vec<Arc<str>>,
     /// Why its intake is paused, if it is.
     pub paused_by: Option<IntakeReason>,
+    /// What the flood guard keeps it back for, if it does.
+    pub flood: Option<FloodReport>,
     /// Times that a letter of this source could not be written.
     pub letter_failures: u64,
     /// Bytes of the fullest metadata of a commit (Kafka).
     pub commit_metadata: usize,
     /// Partitions that pause because their commit's metadata is full (Kafka).
     pub commits_full: usize,
+}
+
+/// Letters that came too fast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FloodReport {
+    /// Their class.
+    pub class: Class,
+    /// Their route's name; `None`: no route took the events.
+    pub route: Option<Arc<str>>,
+    /// How long the source still pauses, unless somebody looks at them.
+    pub goes_on_in: Duration,
 }
 
 /// How a source is.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::handle::{Detail, Paused};
+use super::handle::{Detail, FloodReport, Paused};
 use super::{Driver, Report, SourceReport};
 use crate::core::model::{Epoch, PartitionId, SourceId};
 use crate::core::partitions::Fill;
@@ -83,7 +83,9 @@ impl Driver {
             sources: self
                 .sources
                 .iter()
-                .map(|source| SourceReport {
+                .zip(0..)
+                .map(|(source, id)| SourceReport {
+                    flood: self.flood(SourceId(id), now),
                     partitions: source.partitions.values().map(|(_, name)| name.clone()).collect(),
                     letter_failures: source.desk.failures(),
                     commit_metadata: source
@@ -104,6 +106,30 @@ impl Driver {
                 max_waiting_per_room: self.scheduler.max_waiting_per_room(),
             }),
         }
+    }
+
+    /// Says that letters of a source come too fast, or do not any more.
+    pub(super) fn tell_flood(&self, source: SourceId, open: bool, now: Now) {
+        let name = &self.sources[usize::from(source.0)].name;
+        match self.flood(source, now).filter(|_| !open) {
+            Some(FloodReport { class, route, goes_on_in }) => {
+                error!(
+                    source = %name,
+                    class = class.word(),
+                    route = route.as_deref(),
+                    ?goes_on_in,
+                    "flood guard: letters of one class and route come faster than [letters] flood_guard; the \
+                     source takes nothing more until they are looked at"
+                );
+            }
+            None => info!(source = %name, "flood guard: the source goes on"),
+        }
+    }
+
+    fn flood(&self, source: SourceId, now: Now) -> Option<FloodReport> {
+        let flood = self.scheduler.flood(source)?;
+        let route = flood.route.and_then(|id| self.names.routes.get(usize::from(id.0)).cloned());
+        Some(FloodReport { class: flood.class, route, goes_on_in: flood.until.since(now.mono) })
     }
 
     /// The partitions of a source that take nothing more, with names and reasons.

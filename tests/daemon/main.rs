@@ -14,6 +14,7 @@ mod cloud;
 mod conflation;
 mod directories;
 mod ends;
+mod flood;
 mod headline;
 mod kinds;
 mod poison;

@@ -344,6 +344,7 @@ fn draw_settings(
             .collect(),
         max_waiting_per_room: if isolated { 1_000 } else { rng.usize(3..50) },
         room_gone: Duration::from_secs(rng.u64(0..20)),
+        flood_guard: None,
         seed,
     }
 }

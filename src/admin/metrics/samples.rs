@@ -42,14 +42,21 @@ pub const METRICS: &[Metric] = &[
         name: "roomcast_intake_open",
         kind: Gauge,
         labels: &["source"],
-        help: "1 while the source may take records, 0 while it pauses because it holds all it may.",
+        help: "1 while the source may take records, 0 while it pauses because it holds all it may, or because of the flood guard.",
         samples: |scrape, sink| scrape.by_source(sink, |source, _| u64::from(source.intake_open)),
+    },
+    Metric {
+        name: "roomcast_flood_guard_total",
+        kind: Counter,
+        labels: &["source"],
+        help: "Times that the source was paused because letters of one class and route came faster than flood_guard.",
+        samples: |scrape, sink| scrape.by_source(sink, |source, _| source.floods),
     },
     Metric {
         name: "roomcast_paused_partitions",
         kind: Gauge,
         labels: &["source", "bound"],
-        help: "Partitions that pause by themselves, by the bound at which they stand: max_waiting_per_room, their part of max_held_records or max_held_bytes, commit_metadata.",
+        help: "Partitions that pause by themselves, by the bound at which they stand: max_waiting_per_room, their part of max_held_records or max_held_bytes, commit_metadata; flood_guard pauses all of them.",
         samples: paused_partitions,
     },
     Metric {

@@ -86,7 +86,7 @@ fn replays_neither_fill_a_room_nor_give_way_in_it() {
         let (paused, letters) = (bed.paused.len(), bed.letters.len());
         match on_full {
             OnFull::Wait => assert_eq!((paused, letters), (1, 0)),
-            OnFull::DeadLetter => assert_eq!((paused, &*bed.letters[0].0), (0, "overflow")),
+            OnFull::DeadLetter => assert_eq!((paused, bed.letters[0].0), (0, "overflow")),
             OnFull::DropOldest => assert_eq!((paused, letters), (0, 0)),
         }
         bed.pass(Duration::from_secs(1));

@@ -84,7 +84,7 @@ fn p5_partitions_that_are_stuck_leave_the_others_their_parts() {
             assert_eq!(bed.paused.len(), stuck as usize);
         }
         let held = bed.scheduler.snapshot(bed.now).sources[0];
-        assert_eq!((held.held_records, held.paused_at), (250 * stuck as usize, [0, stuck as usize, 0, 0]));
+        assert_eq!((held.held_records, held.paused_at), (250 * stuck as usize, [0, stuck as usize, 0, 0, 0]));
     }
 }
 
@@ -103,7 +103,7 @@ fn p5_bytes_are_divided_like_records() {
     }
     let held = bed.scheduler.snapshot(bed.now).sources[0];
     assert!((bytes / 4..bytes / 4 + 12_000).contains(&held.held_bytes), "{held:?}");
-    assert_eq!((held.paused_at, bed.intake), ([0, 0, 1, 0], true));
+    assert_eq!((held.paused_at, bed.intake), ([0, 0, 1, 0, 0], true));
     assert_eq!(feed(&mut bed, 1, "other", 900), 900);
     let holdups = told(&bed);
     assert_eq!(holdups.iter().map(|holdup| &*holdup.bounds).collect::<Vec<_>>(), [[Bound::HeldBytes]]);

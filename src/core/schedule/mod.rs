@@ -17,6 +17,9 @@ mod conflate_tests;
 #[cfg(test)]
 mod detail_tests;
 mod finish;
+pub mod flood;
+#[cfg(test)]
+mod flood_tests;
 mod gate;
 mod holdup;
 #[cfg(test)]
@@ -62,6 +65,7 @@ use smallvec::SmallVec;
 
 use self::backoff::Retry;
 use self::conflate::Newest;
+use self::flood::Guard;
 use self::gate::Gate;
 use self::lane::Lanes;
 use self::login::Login;
@@ -71,7 +75,7 @@ use self::quota::Quota;
 pub use self::reload::Renewal;
 use self::shares::Shared;
 use self::spare::Spare;
-use self::status::{Fate, GateState, PathSnapshot, Snapshot};
+use self::status::{Fate, GateState, PathSnapshot, Snapshot, SourceSnapshot};
 use self::ticket::Held;
 use self::unrouted::Unrouted;
 pub use self::unrouted::Woken;
@@ -93,6 +97,8 @@ pub struct Settings {
     pub max_waiting_per_room: usize,
     /// How long a room that the provider calls gone gets no calls; zero: never learned.
     pub room_gone: Duration,
+    /// Letters of one class and route in a second above which their source pauses; `None`: it never does.
+    pub flood_guard: Option<u32>,
     /// Seed of all randomness.
     pub seed: u64,
 }
@@ -214,6 +220,8 @@ pub enum IntakeReason {
     HeldRecords,
     /// The source's part of `max_held_bytes`.
     HeldBytes,
+    /// `flood_guard`: letters of one class and route come too fast.
+    FloodGuard,
 }
 
 /// One call, about to be made.
@@ -254,6 +262,7 @@ pub struct Scheduler {
     full_rooms: BTreeMap<u32, SmallVec<[u32; 2]>>,
     /// The newest message of each key that conflates.
     newest: Newest,
+    flood: Guard,
     effects: VecDeque<Effect>,
     fates: BTreeMap<(Option<AccountId>, Fate), u64>,
     /// Messages that gave way to newer ones, by `RouteId`.
@@ -337,6 +346,7 @@ impl Scheduler {
             expiries: BTreeSet::new(),
             full_rooms: BTreeMap::new(),
             newest: Newest::default(),
+            flood: Guard::new(settings.flood_guard),
             effects: VecDeque::new(),
             fates: BTreeMap::new(),
             conflated: vec![0; settings.routes.len()],
@@ -384,7 +394,9 @@ impl Scheduler {
         Snapshot {
             fates: self.fates.clone(),
             conflated: self.conflated_by_name(),
-            sources: ids.map(|id| self.held.snapshot(id)).collect(),
+            sources: ids
+                .map(|id| SourceSnapshot { floods: self.flood.times(id), ..self.held.snapshot(id) })
+                .collect(),
             accounts: self
                 .accounts
                 .iter()

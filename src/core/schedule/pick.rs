@@ -61,7 +61,7 @@ impl Scheduler {
     /// [`Scheduler::poll_wake`]. Effects come in an order that may be relied on: a record is settled
     /// after its letters were asked for, a partition is released after its records were settled.
     pub fn poll_effect(&mut self, now: Now) -> Option<Effect> {
-        if let Some(effect) = self.effects.pop_front() {
+        if let Some(effect) = self.next_effect(now.mono) {
             return Some(effect);
         }
         self.lanes.turn(now.mono);
@@ -73,7 +73,8 @@ impl Scheduler {
         if self.shares_due <= now.mono {
             self.turn_shares(now.mono);
         }
-        if let Some(effect) = self.effects.pop_front() {
+        self.end_floods(now.mono);
+        if let Some(effect) = self.next_effect(now.mono) {
             return Some(effect);
         }
         if self.stopped {
@@ -100,7 +101,7 @@ impl Scheduler {
         if self.stopped {
             return wake;
         }
-        wake = earliest(wake, self.unrouted.wake());
+        wake = earliest(earliest(wake, self.unrouted.wake()), self.flood.wake());
         for (index, account) in self.accounts.iter_mut().enumerate() {
             wake = earliest(wake, account.login.wake());
             for path in Path::ALL {
@@ -126,6 +127,15 @@ impl Scheduler {
             }
         }
         wake
+    }
+
+    /// What was decided already.
+    fn next_effect(&mut self, now: Mono) -> Option<Effect> {
+        let effect = self.effects.pop_front()?;
+        if let Effect::Bury(_, letter) = &effect {
+            self.guard(letter, now);
+        }
+        Some(effect)
     }
 
     /// Ends the messages whose time is over and that no call carries.

@@ -43,6 +43,9 @@ impl Scheduler {
         let routes = self.renew_routes(settings.routes)?;
         self.settings.max_waiting_per_room = settings.max_waiting_per_room;
         self.settings.room_gone = settings.room_gone;
+        // Whoever changes the config has looked; and routes may have other ids now.
+        self.flood.set_limit(settings.flood_guard);
+        self.handle_looked_at(now.mono);
         for ((account, renewal), id) in settings.accounts.into_iter().zip(renewals).zip(0..) {
             self.renew_account(AccountId(id), account, *renewal, now);
         }

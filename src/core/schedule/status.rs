@@ -80,7 +80,9 @@ pub struct SourceSnapshot {
     /// Partitions that are asked to pause by themselves.
     pub paused_partitions: usize,
     /// Of those, by the bounds at which they stand, by `Bound as usize`; one may stand at two.
-    pub paused_at: [usize; 4],
+    pub paused_at: [usize; 5],
+    /// How often its letters came so fast that it was paused.
+    pub floods: u64,
 }
 
 /// What a partition can stand at when it pauses.
@@ -94,12 +96,14 @@ pub enum Bound {
     HeldBytes,
     /// The metadata of its commit: what is finished above a record that waits (Kafka).
     CommitMetadata,
+    /// The letters of its source come too fast.
+    FloodGuard,
 }
 
 impl Bound {
     /// All bounds, in the order of their discriminants.
-    pub const ALL: [Self; 4] =
-        [Self::WaitingPerRoom, Self::HeldRecords, Self::HeldBytes, Self::CommitMetadata];
+    pub const ALL: [Self; 5] =
+        [Self::WaitingPerRoom, Self::HeldRecords, Self::HeldBytes, Self::CommitMetadata, Self::FloodGuard];
 
     /// The key of `[limits]`, where there is one; for logs, metrics and status.
     pub fn word(self) -> &'static str {
@@ -108,6 +112,7 @@ impl Bound {
             Self::HeldRecords => "max_held_records",
             Self::HeldBytes => "max_held_bytes",
             Self::CommitMetadata => "commit_metadata",
+            Self::FloodGuard => "flood_guard",
         }
     }
 }

@@ -89,6 +89,7 @@ pub fn settings() -> Settings {
         sources: vec![SourceSettings { held_records: 50_000, held_bytes: 256 << 20, is_answered: false }],
         max_waiting_per_room: 1_000,
         room_gone: Duration::from_secs(600),
+        flood_guard: None,
         seed: 1,
     }
 }

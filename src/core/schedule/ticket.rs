@@ -108,6 +108,8 @@ struct Source {
     why: Option<IntakeReason>,
     since: Mono,
     is_answered: bool,
+    /// Its letters come too fast: it takes nothing, whatever it holds.
+    is_flooded: bool,
     received: u64,
     settled: u64,
 }
@@ -141,6 +143,7 @@ impl Held {
                 why: None,
                 since: Mono::default(),
                 is_answered: settings.is_answered,
+                is_flooded: false,
                 received: 0,
                 settled: 0,
             })

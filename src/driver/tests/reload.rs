@@ -38,6 +38,7 @@ fn reread(url: &str, route: &str, calls: u32, sharing: Sharing) -> Reread {
         sources: vec![SourceSettings { held_records: 1, held_bytes: 1, is_answered: false }],
         max_waiting_per_room: 1_000,
         room_gone: Duration::ZERO,
+        flood_guard: None,
         seed: 0,
     };
     let account = AccountReload {

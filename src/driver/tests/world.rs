@@ -278,6 +278,17 @@ impl Default for Options {
     }
 }
 
+/// The one route's: it repeats soon, and not often.
+fn policy() -> RoutePolicy {
+    let initial = Duration::from_millis(5);
+    RoutePolicy {
+        name: "all".into(),
+        retry: Retry { initial, max_attempts: 2, max_uncertain: 1, ..Retry::default() },
+        on_expiry: OnExpiry::Drop,
+        on_full: OnFull::Wait,
+    }
+}
+
 /// Starts a driver with one source, whose only partition is assigned, and one account.
 pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
     let (url, log) = serve(behaviour).await;
@@ -290,17 +301,7 @@ pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
             needs_login: options.login,
             base_urls: 1,
         }],
-        routes: vec![RoutePolicy {
-            name: "all".into(),
-            retry: Retry {
-                initial: Duration::from_millis(5),
-                max_attempts: 2,
-                max_uncertain: 1,
-                ..Retry::default()
-            },
-            on_expiry: OnExpiry::Drop,
-            on_full: OnFull::Wait,
-        }],
+        routes: vec![policy()],
         sources: vec![SourceSettings {
             held_records: options.held,
             held_bytes: 64 << 20,
@@ -308,6 +309,7 @@ pub(super) async fn start(behaviour: Behaviour, options: Options) -> World {
         }],
         max_waiting_per_room: 1_000,
         room_gone: Duration::ZERO,
+        flood_guard: None,
         seed: 7,
     };
     let shelf = Arc::new(Shelf { log: log.clone(), rows: Mutex::new(options.rows), ..Shelf::default() });

@@ -70,6 +70,7 @@ impl From<IntakeReason> for Bound {
         match reason {
             IntakeReason::HeldRecords => Self::HeldRecords,
             IntakeReason::HeldBytes => Self::HeldBytes,
+            IntakeReason::FloodGuard => Self::FloodGuard,
         }
     }
 }
@@ -131,7 +132,9 @@ impl Held {
         let part = source.limit.part(source.assigned);
         if !source.open && source.load.leaves_half(part, source.limit) {
             source.open = true;
-            effects.extend([Effect::Intake { source: id, open: true, why: IntakeReason::HeldRecords }]);
+            if !source.is_flooded {
+                effects.extend([Effect::Intake { source: id, open: true, why: IntakeReason::HeldRecords }]);
+            }
         }
         self.ease(partition, effects);
     }
@@ -185,6 +188,16 @@ impl Held {
         effects.extend([Effect::PartitionIntake { source, partition, epoch, open: !is }]);
     }
 
+    /// The letters of a source come too fast, or do not any more: whether that changes what it may take.
+    pub fn set_flooded(&mut self, source: SourceId, is: bool, now: Mono) -> bool {
+        let it = &mut self.sources[usize::from(source.0)];
+        it.is_flooded = is;
+        if it.open {
+            it.since = now;
+        }
+        it.open
+    }
+
     /// For status and metrics.
     pub fn snapshot(&self, source: SourceId) -> SourceSnapshot {
         let it = &self.sources[usize::from(source.0)];
@@ -195,8 +208,8 @@ impl Held {
             max_held_records: it.limit.records,
             held_bytes: it.load.bytes,
             max_held_bytes: it.limit.bytes,
-            intake_open: it.open,
-            closed_since: (!it.open).then_some(it.since),
+            intake_open: it.open && !it.is_flooded,
+            closed_since: (!it.open || it.is_flooded).then_some(it.since),
             ..SourceSnapshot::default()
         };
         for (_, partition) in self.partitions.iter().filter(|(_, it)| it.source == source && it.is_paused()) {
@@ -211,7 +224,8 @@ impl Held {
     /// The partitions of a source that pause by themselves; all of them, when the source does. Those
     /// that hold most come first.
     pub fn holding_back(&self, source: SourceId) -> Vec<u32> {
-        let is_open = self.sources[usize::from(source.0)].open;
+        let is_open =
+            self.sources[usize::from(source.0)].open && !self.sources[usize::from(source.0)].is_flooded;
         let of_source = self.partitions.iter().filter(|(_, it)| it.source == source && it.head != NONE);
         let mut found: Vec<(usize, u32)> = of_source
             .filter(|(_, it)| it.is_paused() || !is_open)
@@ -234,10 +248,11 @@ impl Held {
         let source = &self.sources[usize::from(it.source.0)];
         let mut bounds = it.bounds();
         let mut since = it.is_paused().then_some(it.since);
-        if !source.open {
+        if !source.open || source.is_flooded {
             since = Some(since.map_or(source.since, |since| since.min(source.since)));
-            let whole = source.why.map(Bound::from).filter(|bound| !bounds.contains(bound));
-            bounds.extend(whole);
+            let whole = source.why.filter(|_| !source.open).map(Bound::from);
+            bounds.extend(whole.filter(|bound| !bounds.contains(bound)));
+            bounds.extend(source.is_flooded.then_some(Bound::FloodGuard));
         }
         (bounds, since, it.load, source.limit.part(source.assigned))
     }
