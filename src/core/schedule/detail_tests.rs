@@ -321,6 +321,18 @@ fn a_room_that_is_gone_is_asked_again_when_its_time_is_over_or_nobody_keeps_it()
 }
 
 #[test]
+fn what_no_pace_remembers_is_not_remembered_as_gone() {
+    let mut bed = Bed::new(settings(), 1);
+    let broadcast = |text| Message { path: Path::Broadcast, ..message("", text, None) };
+    bed.record(0, vec![broadcast("x")]);
+    bed.answer(&refused(Class::RoomGone));
+    assert_eq!(bed.letters.len(), 1);
+    assert_eq!(bed.scheduler.snapshot(bed.now).rooms, 0);
+    bed.record(0, vec![broadcast("y")]);
+    assert_eq!(bed.contents_away(), ["y"]);
+}
+
+#[test]
 fn after_a_stop_nothing_new_is_sent_and_what_is_away_lands() {
     let mut bed = Bed::new(settings(), 1);
     bed.one("r", "x", None);

@@ -311,7 +311,24 @@ fn earliest(one: Option<Mono>, other: Option<Mono>) -> Option<Mono> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_bed::{ACCOUNT, Bed, settings};
     use super::*;
+
+    #[test]
+    fn a_path_whose_day_is_used_up_is_woken_at_midnight_and_counts_then() {
+        let mut settings = settings();
+        settings.accounts[0].limits.paths[Path::Room as usize].calls_per_day = Some(2);
+        let mut bed = Bed::new(settings, 1);
+        let today = bed.now.wall.utc_day();
+        bed.scheduler.restore_count(ACCOUNT, Path::Room, today, 2, None);
+        bed.one("r", "x", None);
+        let left = bed.now.wall.until_next_utc_day();
+        assert_eq!(bed.scheduler.poll_wake(bed.now), Some(bed.now.mono + left));
+        let midnight = Now { mono: bed.now.mono + left, wall: bed.now.wall + left };
+        let effect = bed.scheduler.poll_effect(midnight);
+        let Some(Effect::Count { utc_day, calls, .. }) = effect else { panic!("{effect:?}") };
+        assert_eq!((utc_day, calls), (today + 1, 1));
+    }
 
     fn shares(ready: [bool; 4], calls: usize) -> [usize; 4] {
         let mut turn = Turn::default();

@@ -118,3 +118,34 @@ impl Scheduler {
         self.accounts.iter().map(|account| account.shared.due()).min().unwrap_or(Mono(u64::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_bed::{ACCOUNT, Bed, settings};
+    use super::*;
+    use crate::core::share::Quotas;
+
+    #[test]
+    fn a_gained_part_of_a_day_is_read_once_when_its_former_holder_counts_no_longer() {
+        let mut settings = settings();
+        settings.accounts[0].limits.paths[Path::Room as usize].calls_per_day = Some(10);
+        let (quotas, timeout) =
+            (Quotas::new(&settings.accounts[0].limits, false), settings.accounts[0].timeout);
+        let mut bed = Bed::new(settings, 1);
+        let told = |bed: &mut Bed, share, growth| {
+            bed.scheduler.handle_share(ACCOUNT, &Grant::lasting(share, growth), bed.now);
+        };
+        told(&mut bed, quotas.fixed(2), Growth::Fresh);
+        bed.scheduler.restore_count(ACCOUNT, Path::Room, bed.now.wall.utc_day(), 0, None);
+        told(&mut bed, quotas.whole(), Growth::Handed);
+        let due = bed.now.mono + Growth::Handed.wait(SECOND, timeout);
+        let mut asked = |mono, is_free| {
+            let now = Now { mono, wall: bed.now.wall };
+            bed.scheduler.take_recounts(now, |account| is_free && account == ACCOUNT)
+        };
+        assert_eq!(asked(Mono(due.0 - 1), true), [], "its calls may still be on their way to the table");
+        assert_eq!(asked(due, false), [], "the table is being read");
+        assert_eq!(asked(due, true), [(ACCOUNT, Path::Room)]);
+        assert_eq!(asked(due, true), [], "each is told once");
+    }
+}

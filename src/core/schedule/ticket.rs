@@ -369,3 +369,22 @@ impl Held {
 fn key(key: usize) -> u32 {
     u32::try_from(key).expect("fewer than 2^32 records fit in memory")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_a_partition_that_was_let_go() {
+        let mut held = Held::new(&super::super::test_bed::settings().sources);
+        for epoch in (1..100).map(Epoch) {
+            held.assign(SourceId(0), PartitionId(0), epoch);
+            let partition = held.partition(SourceId(0), PartitionId(0), epoch).expect("it is ours");
+            held.begin_revoking(partition, &mut Vec::new());
+            assert!(held.finish_revoking(partition, &mut Vec::new()), "no call of it is away");
+            held.forget(partition);
+            assert_eq!(held.partition(SourceId(0), PartitionId(0), epoch), None, "{epoch:?}");
+        }
+        assert!(held.partitions.is_empty() && held.by_id.is_empty(), "however often it comes and goes");
+    }
+}
