@@ -326,3 +326,28 @@ fn one_that_joins_is_given_its_part_and_no_more_moves() {
         }
     }
 }
+
+#[test]
+fn who_leaves_is_counted_no_more_and_who_is_silent_for_so_long_neither() {
+    let mut mine = Balance::new("a".to_owned(), 2, Mono(0));
+    mine.heard("b", Beat::default(), Mono(0));
+    mine.heard("c", Beat::default(), Mono(0));
+    assert_eq!(mine.replicas(), 3);
+    mine.left("b");
+    assert_eq!(mine.replicas(), 2);
+    for second in 1..=4 {
+        mine.turn(Mono(0) + Duration::from_secs(second));
+    }
+    assert_eq!(mine.replicas(), 2);
+    mine.turn(Mono(0) + ALIVE);
+    assert_eq!(mine.replicas(), 1);
+}
+
+#[test]
+fn whose_connection_was_away_listens_before_it_takes_anything() {
+    let start = Mono(0) + LISTEN;
+    let mut mine = Balance::new("a".to_owned(), 1, Mono(0));
+    mine.listen_anew(start);
+    assert_eq!(mine.turn(start), []);
+    assert_eq!(mine.turn(start + LISTEN), [Change::Take(0)]);
+}

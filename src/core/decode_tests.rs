@@ -183,7 +183,12 @@ fn attributes_that_break_a_rule_are_garbled() {
         (r#""subject":"""#, "\"subject\" is \"\""),
         (r#""dataschema":"/relative""#, "an absolute URI"),
         (r#""dataschema":"""#, "an absolute URI"),
+        (r#""time":"2026-01-31T23:59:59.Z""#, "RFC 3339"),
         (r#""datacontenttype":"json""#, "a media type, such as application/json"),
+        (r#""datacontenttype":"text/""#, "a media type"),
+        (r#""datacontenttype":"/plain""#, "a media type"),
+        (r#""datacontenttype":"te xt/plain""#, "a media type"),
+        (r#""datacontenttype":"text/(plain)""#, "a media type"),
         (r#""source":"a b""#, "\"source\" is \"a b\"; a URI reference without spaces"),
         ("\"source\":\"直\u{3000}播\"", "a URI reference without spaces"),
         (r#""source":"a\tb""#, "without control characters"),
@@ -207,6 +212,7 @@ fn attributes_that_break_a_rule_are_garbled() {
         (r#""source":"/直播""#, r#""source":"/直播""#),
         (r#""dataschema":"https://example.com/schema#v1""#, "schema#v1"),
         (r#""data":{"Any_Name":[1.5,null]}"#, r#"{"Any_Name":[1.5,null]}"#),
+        (r#""subject":"gifts""#, r#""subject":"gifts""#),
     ] {
         let outcome = read(&structured, &format!("{{{ATTRIBUTES},{member}}}"));
         assert!(outcome.starts_with("cloud ") && outcome.contains(seen), "{member}: {outcome}");
@@ -317,4 +323,41 @@ fn machine_events_find_their_type_and_data() {
     let bare = event(&record(&KAFKA, b""), Payload::Json).unwrap();
     assert_eq!(bare.data(), Value::Null);
     assert_eq!(event(&record(&[], b"[]"), Payload::Json).unwrap().kind(), None);
+}
+
+#[test]
+fn a_header_that_only_looks_like_an_attribute_is_none() {
+    let with = |more: &[(&'static str, &'static str)]| [&KAFKA[..], more].concat();
+    let bare = r#"cloud {"data":1,"id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#;
+    for name in ["", "ce", "ce_", "ce-", "certificate", "my_key", "my-key", "ce_é"] {
+        assert_eq!(read(&with(&[(name, "x")]), "1"), bare, "{name:?}");
+    }
+}
+
+#[test]
+fn where_attributes_are_headers_of_nats_the_content_type_is_among_them() {
+    let nats = [("ce-specversion", "1.0"), ("ce-id", "7"), ("ce-source", "/s"), ("ce-type", "a.b")];
+    let both = [("content-type", "a/b"), ("ce-datacontenttype", "text/plain")];
+    assert_seen(&[(
+        [&nats[..], &both].concat(),
+        "hi".to_owned(),
+        r#"cloud {"data":"hi","datacontenttype":"text/plain","id":"7","source":"/s","specversion":"1.0","type":"a.b"}"#,
+    )]);
+}
+
+#[test]
+fn the_time_of_a_cloud_event_is_read_as_it_stands() {
+    let structured = [("content-type", "application/cloudevents+json")];
+    let time = |text: &str| {
+        let value = format!("{{{ATTRIBUTES},\"time\":\"{text}\"}}");
+        let event = event(&record(&structured, value.as_bytes()), Payload::Json).expect("an event");
+        event.cloud.expect("a CloudEvent").time.map(|(at, told)| (at, told.to_string()))
+    };
+    for (text, at) in [
+        ("2026-01-31T23:59:59Z", 1_769_903_999_000),
+        ("2026-01-31t23:59:59.25z", 1_769_903_999_250),
+        ("2026-01-31T23:59:59.123456789012+00:00", 1_769_903_999_123),
+    ] {
+        assert_eq!(time(text), Some((Wall(at), text.to_owned())));
+    }
 }

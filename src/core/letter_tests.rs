@@ -79,3 +79,15 @@ fn a_letter_keeps_the_records_headers_and_counts_its_replays() {
     assert_eq!(header(&letter, "roomcast-replays").as_deref(), Some("4"));
     assert_eq!(header(&letter, "roomcast-error").as_deref(), Some(""));
 }
+
+#[test]
+fn a_letter_says_where_its_record_stands_by_the_last_of_its_own_headers() {
+    let names = Names { sources: vec!["live".into()], ..Names::default() };
+    let mut sealed = letter(&[], "").seal(&names, Wall(0));
+    assert_eq!(sealed.stands(), "events/3/77");
+    let truncated = sealed.clone().truncated();
+    let told = truncated.headers.iter().find(|(name, _)| &**name == "roomcast-truncated");
+    assert_eq!((truncated.value, told.map(|(_, value)| &**value)), (None, Some(&b"events/3/77"[..])));
+    sealed.headers.clear();
+    assert_eq!(sealed.stands(), "//");
+}

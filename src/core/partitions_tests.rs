@@ -224,3 +224,76 @@ fn a_commit_that_the_broker_cannot_honour_begins_at_its_first_record() {
     assert_eq!(kept(90), (100, String::new(), Some(Alarm::LostByBroker(10))));
     assert_eq!(kept(201), (100, String::new(), Some(Alarm::Rewound { committed: 201 })));
 }
+
+#[test]
+fn what_moved_nothing_may_wait_and_is_not_told_where_metadata_is_refused() {
+    let mut partitions = Partitions::default();
+    let id = partitions.intern("t", 0);
+    let epoch = partitions.assign(id, 0, "", 0);
+    for offset in 0..4 {
+        partitions.slot_mut(id).unwrap().held.as_mut().unwrap().mark.receive(offset);
+    }
+    let next = |partitions: &mut Partitions, with_metadata, also_unmoved| {
+        partitions.slot_mut(id).unwrap().held.as_mut().unwrap().progress(with_metadata, also_unmoved)
+    };
+    partitions.settle(record(id, epoch, 0));
+    let moved = next(&mut partitions, true, false).unwrap();
+    assert_eq!(moved, Progress { offset: 1, metadata: String::new(), moved: true });
+    partitions.settle(record(id, epoch, 2));
+    assert_eq!(next(&mut partitions, true, false), None, "it may wait");
+    let above = next(&mut partitions, true, true).unwrap();
+    assert!(!above.moved && above.offset == 1 && !above.metadata.is_empty(), "{above:?}");
+    partitions.settle(record(id, epoch, 1));
+    assert_eq!(next(&mut partitions, false, true).map(|it| (it.offset, it.moved)), Some((3, true)));
+    let (_, _, held) = partitions.held_mut().next().unwrap();
+    held.mark.receive(4);
+    partitions.settle(record(id, epoch, 4));
+    assert_eq!(next(&mut partitions, false, true), None, "a broker without metadata hears of nothing new");
+}
+
+#[test]
+fn each_partition_has_its_own_slot_and_begins_again_at_what_is_unfinished() {
+    let mut partitions = Partitions::default();
+    let ids = [7, 8].map(|number| partitions.intern("t", number));
+    assert_eq!(ids.map(|id| partitions.slot(id).map(|slot| slot.number)), [Some(7), Some(8)]);
+    let epochs = ids.map(|id| partitions.assign(id, 5, "", 9));
+    let held = partitions.slot(ids[1]).unwrap().held.as_ref().unwrap();
+    assert_eq!([3, 5, 9].map(|offset| held.begins_again(offset)), [3, 5, 5]);
+    assert_eq!(partitions.release(&ids[1..]), [(ids[1], epochs[1])]);
+    assert_eq!(partitions.release(&ids[1..]), [], "it is not ours any more");
+    assert_eq!(partitions.release_all(), [(ids[0], epochs[0])]);
+}
+
+#[test]
+fn an_assignment_elsewhere_than_where_the_last_one_ended_owes_nothing() {
+    for (start, metadata, owes) in [(2, "", true), (2, "rc1!", false), (3, "", false)] {
+        let mut partitions = Partitions::default();
+        let id = partitions.intern("t", 0);
+        let epoch = partitions.assign(id, 1, "", 9);
+        partitions.slot_mut(id).unwrap().held.as_mut().unwrap().mark.receive(1);
+        assert!(partitions.settle(record(id, epoch, 1)));
+        partitions.release_all();
+        partitions.assign(id, start, metadata, 9);
+        let (_, _, held) = partitions.held_mut().next().unwrap();
+        assert_eq!(held.progress(true, true).is_some(), owes, "{start} {metadata:?}");
+    }
+}
+
+#[test]
+fn p5_the_last_byte_of_metadata_that_goes_is_told() {
+    let mut partitions = Partitions::default();
+    let id = partitions.intern("t", 0);
+    let epoch = partitions.assign(id, 0, "", 0);
+    let mut received = 0;
+    while partitions.held().all(|(_, _, held)| !held.wants_pause(true)) {
+        partitions.slot_mut(id).unwrap().held.as_mut().unwrap().mark.receive(received);
+        received += 1;
+        partitions.fills();
+    }
+    let last = received - 1;
+    assert!((0..last - 3).all(|offset| partitions.settle(record(id, epoch, offset))));
+    let few = partitions.fills().pop().unwrap().2;
+    assert!(!few.pauses && (1..METADATA_MAX / 16).contains(&few.bytes), "{few:?}");
+    assert!((last - 3..=last).all(|offset| partitions.settle(record(id, epoch, offset))));
+    assert_eq!(partitions.fills(), [(id, epoch, Fill::default())]);
+}

@@ -67,6 +67,14 @@ fn metadata_is_kept_when_the_partition_leaves_before_it_was_read_again() {
 }
 
 #[test]
+fn what_is_received_next_is_told() {
+    let mut mark = Watermark::new(7, "");
+    assert_eq!(mark.next(), 7);
+    assert_eq!(mark.receive(9), Received::New);
+    assert_eq!(mark.next(), 10);
+}
+
+#[test]
 fn metadata_that_is_not_ours_is_a_plain_start() {
     let good = after(7, &[7, 8], &[8]).metadata();
     assert_eq!(Watermark::new(7, &good).finished_above(7), vec![8..9]);

@@ -8,6 +8,8 @@
 //! consumer has a number one higher than the last, so a missing number is a delivery that went
 //! elsewhere. The NATS source drives it.
 
+#[cfg(test)]
+mod detail_tests;
 mod finished;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -298,11 +300,11 @@ mod tests {
     use crate::core::model::{Epoch, Origin, PartitionId, RecordId, SourceId};
     use crate::core::time::Wall;
 
-    fn delivery(sequence: u64, consumer_sequence: u64, count: i64) -> Delivery {
+    pub(super) fn delivery(sequence: u64, consumer_sequence: u64, count: i64) -> Delivery {
         Delivery { sequence, consumer_sequence, count, published: sequence.cast_signed() * 1_000 }
     }
 
-    fn record(sequence: u64, maybe_tried: bool) -> Record {
+    pub(super) fn record(sequence: u64, maybe_tried: bool) -> Record {
         let name: Arc<str> = Arc::from("S");
         let offset = sequence.cast_signed();
         Record {
@@ -316,12 +318,12 @@ mod tests {
         }
     }
 
-    fn take(ledger: &mut Ledger<String>, delivery: Delivery) -> Arrived {
+    pub(super) fn take(ledger: &mut Ledger<String>, delivery: Delivery) -> Arrived {
         let reply = format!("ack.{}.{}", delivery.sequence, delivery.count);
         ledger.take(delivery, reply, |tried| record(delivery.sequence, tried))
     }
 
-    fn drain(ledger: &mut Ledger<String>) -> Vec<(i64, bool)> {
+    pub(super) fn drain(ledger: &mut Ledger<String>) -> Vec<(i64, bool)> {
         std::iter::from_fn(|| ledger.hand_on()).map(|r| (r.id.offset, r.maybe_tried)).collect()
     }
 

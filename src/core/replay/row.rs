@@ -100,3 +100,17 @@ impl Row {
         serde_json::from_slice(bytes).map_err(|error| format!("the row is not one of roomcast's: {error}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_has_one_word_everywhere() {
+        for state in State::ALL {
+            let stored = serde_json::to_string(&state).expect("a word");
+            assert_eq!(stored, format!("{:?}", state.word()));
+        }
+        assert_eq!(State::ALL.map(State::is_final), [false, false, true, true, false]);
+    }
+}

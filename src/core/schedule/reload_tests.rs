@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::status::{Fate, GateCause, GateState};
 use super::test_bed::{ACCEPTED, ACCOUNT, Bed, failed, limits, message, plan, settings};
-use super::{OnFull, Renewal, RoutePolicy, Settings};
+use super::{Effect, OnFull, Renewal, RoutePolicy, Settings};
 use crate::core::model::{Class, Failure, Message, Path, Plan, RouteId};
-use crate::core::provider::{Limits, Outcome, Throttle, Trouble};
+use crate::core::provider::{Limits, Outcome, Session, Throttle, Trouble};
 use crate::core::share::{Grant, Growth, Quotas};
 use crate::core::time::Mono;
 
@@ -256,4 +258,44 @@ fn a_shorter_time_limit_is_no_reason_to_trust_others_sooner() {
     reload(&mut bed, shorter, Renewal::Calls);
     assert_eq!(bed.scheduler.settings.accounts[0].timeout, Duration::from_secs(5));
     assert_eq!(bed.now.mono, Mono(2_000_000_000));
+}
+
+#[test]
+fn an_account_logs_in_anew_for_new_credentials_and_when_logins_begin() {
+    let with = |needs_login| {
+        let mut settings = settings();
+        settings.accounts[0].needs_login = needs_login;
+        settings
+    };
+    let mut bed = Bed::new(with(false), 1);
+    let logs_in = |bed: &mut Bed, needs_login, renewal| {
+        reload(bed, with(needs_login), renewal);
+        matches!(bed.scheduler.poll_effect(bed.now), Some(Effect::Login(ACCOUNT)))
+    };
+    let logged_in = |bed: &mut Bed| {
+        let session = Session { token: SecretString::from("t"), lifetime: None };
+        bed.scheduler.handle_login(ACCOUNT, Ok(session), bed.now);
+    };
+    assert!(!logs_in(&mut bed, false, Renewal::Credentials), "it needs none");
+    assert!(logs_in(&mut bed, true, Renewal::None));
+    logged_in(&mut bed);
+    assert!(!logs_in(&mut bed, true, Renewal::None), "nothing has changed");
+    assert!(!logs_in(&mut bed, true, Renewal::Calls), "the credentials are the same");
+    assert!(logs_in(&mut bed, true, Renewal::Credentials));
+    logged_in(&mut bed);
+    assert!(!logs_in(&mut bed, false, Renewal::None));
+    bed.one("r", "x", None);
+    assert!(bed.away[0].session.is_none(), "calls go without one");
+}
+
+#[test]
+fn a_route_that_takes_the_place_of_one_that_is_gone_begins_with_no_count() {
+    let mut bed = Bed::new(with_routes(&["one"], false), 1);
+    bed.one("r", "away", None);
+    for text in ["a1", "a2", "a3"] {
+        bed.one("r", text, Some("a"));
+    }
+    bed.accept_all();
+    assert_eq!(reload(&mut bed, with_routes(&["other"], false), Renewal::None), [RouteId(0)]);
+    assert_eq!(bed.scheduler.snapshot(bed.now).conflated, [("other".into(), 0)]);
 }

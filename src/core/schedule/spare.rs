@@ -171,6 +171,32 @@ mod tests {
         assert!(wait < Duration::from_secs(2), "{wait:?}");
     }
 
+    /// How long after `now` the background goes once what it may catch up with is used up.
+    fn pause(mut spare: Spare, allowed: Allowed, now: Mono) -> Duration {
+        (0..7).for_each(|_| spare.background(allowed, now));
+        spare.due().since(now)
+    }
+
+    #[test]
+    fn a_second_counts_for_ten_and_no_longer_whatever_followed() {
+        let mut spare = Spare::default();
+        (0..100).for_each(|_| spare.live(1, at(5_500)));
+        spare.live(1, at(7_000));
+        assert_eq!(pause(spare, PLAIN, at(14_900)), Duration::from_millis(200), "a twentieth");
+        let mut spare = Spare::default();
+        (0..100).for_each(|_| spare.live(1, at(5_500)));
+        spare.live(1, at(7_000));
+        assert!(pause(spare, PLAIN, at(16_000)) < Duration::from_millis(12));
+    }
+
+    #[test]
+    fn messages_count_as_many_as_a_call_carries() {
+        let messages = Allowed { calls: 100, messages: Some(100), minute: None };
+        let mut spare = Spare::default();
+        (0..5).for_each(|_| spare.live(20, at(5_000)));
+        assert_eq!(pause(spare, messages, at(5_500)), Duration::from_millis(200), "a twentieth");
+    }
+
     #[test]
     fn what_is_long_over_does_not_count() {
         let mut spare = Spare::default();

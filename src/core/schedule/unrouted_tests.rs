@@ -206,3 +206,25 @@ fn what_waited_while_the_process_was_frozen_says_that_others_may_have_sent_it() 
     bed.answer(&ACCEPTED);
     assert!(!bed.away[0].items[0].resend, "it came after");
 }
+
+#[test]
+fn what_was_frozen_on_its_way_back_says_so_too() {
+    let mut bed = Bed::new(settings(), 1);
+    bed.planned(0, waits(ROOMS, "a"));
+    let mut woken = bed.scheduler.wake_key(ROOMS, "a");
+    woken.iter_mut().for_each(Woken::mark_maybe_sent);
+    route(&mut bed, woken, "1001");
+    assert!(bed.away[0].items[0].resend);
+}
+
+#[test]
+fn p7_a_wait_weighs_what_it_keeps() {
+    let held = |key: &str| {
+        let mut bed = Bed::new(settings(), 1);
+        bed.planned(0, waits(ROOMS, key));
+        bed.scheduler.snapshot(bed.now).sources[0].held_bytes
+    };
+    let (short, long) = (held("a"), held(&"a".repeat(101)));
+    assert_eq!(long - short, 200, "the key, and the text of the letter that names it");
+    assert!((300 + 512..2_000).contains(&short), "{short} bytes, the record's value with them");
+}

@@ -355,3 +355,64 @@ fn replicas_that_are_told_of_another_quota_one_after_the_other_keep_to_the_small
     pair.pass(3_000);
     assert_eq!([pair.calls(0), pair.calls(1)], [6, 6]);
 }
+
+#[test]
+fn each_quota_of_each_path_has_a_place_of_its_own() {
+    let mut limits = limits();
+    for (path, quota) in (1..).zip(&mut limits.paths) {
+        quota.calls_per_second = path * 10;
+        quota.messages_per_second = Some(path * 10 + 1);
+        quota.calls_per_minute = Some(path * 10 + 2);
+        quota.calls_per_day = Some(path * 10 + 3);
+    }
+    (limits.room_messages_per_second, limits.room_high_per_second) = (40, Some(41));
+    let share = Quotas::new(&limits, true).whole();
+    for (path, n) in Path::ALL.into_iter().zip(1..) {
+        let slots = [share.calls(path), share.messages(path), share.minute(path), share.day(path)];
+        assert_eq!(slots, [0, 1, 2, 3].map(|place| n * 10 + place), "{path:?}");
+    }
+    assert_eq!((share.room(), share.room_high()), (40, 41));
+}
+
+#[test]
+fn what_is_gained_lies_idle_for_its_period_and_for_calls_of_who_had_it() {
+    use std::time::Duration;
+    let [period, timeout] = [1, 5].map(Duration::from_secs);
+    assert_eq!(Growth::Fresh.wait(period, timeout), Duration::from_millis(1_250));
+    assert_eq!(Growth::Handed.wait(period, timeout), Duration::from_millis(6_250));
+}
+
+#[test]
+fn a_quota_of_which_a_replica_would_have_nothing_is_named_as_the_config_calls_it() {
+    let limits = |change: fn(&mut crate::core::provider::Limits)| {
+        let mut limits = limits();
+        limits.paths = [crate::core::provider::PathQuota {
+            calls_per_second: 8,
+            messages_per_second: None,
+            calls_per_minute: None,
+            calls_per_day: None,
+        }; 3];
+        change(&mut limits);
+        Quotas::new(&limits, false)
+    };
+    let small = |quotas: &Quotas| Path::ALL.map(|path| super::settings::too_small(quotas, 8, path));
+    assert_eq!(small(&limits(|_| ())), [None; 3]);
+    let named = [
+        small(&limits(|limits| limits.paths[0].calls_per_second = 7)),
+        small(&limits(|limits| limits.paths[0].messages_per_second = Some(3))),
+        small(&limits(|limits| limits.paths[1].calls_per_second = 6)),
+        small(&limits(|limits| limits.paths[2].calls_per_minute = Some(5))),
+        small(&limits(|limits| limits.paths[2].calls_per_day = Some(4))),
+    ];
+    let of = |at: usize, key, slots| std::array::from_fn(|path| (path == at).then_some((key, slots)));
+    assert_eq!(
+        named,
+        [
+            of(0, "calls_per_second", 7),
+            of(0, "messages_per_second", 3),
+            of(1, "users_calls_per_second", 6),
+            of(2, "broadcasts_per_minute", 5),
+            of(2, "broadcasts_per_day", 4),
+        ]
+    );
+}
