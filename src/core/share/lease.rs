@@ -426,8 +426,9 @@ fn term(timeout: Duration) -> Duration {
 
 /// Over how many turns a slot of that quota stays where it is.
 fn slowness(place: usize) -> u64 {
+    // A room's paces, which stand behind the paths, come to 0 and 1 as well.
     match place % super::OF_PATH {
-        2 | 3 if place < super::ROOM => 12,
+        2 | 3 => 12,
         _ => 1,
     }
 }

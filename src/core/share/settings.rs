@@ -1,7 +1,7 @@
 //! What the config says of shares: `share`, `share_source`, `share_bucket` and `max_replicas` in an
 //! account's `quota`, and what follows from it.
 
-use super::{OF_PATH, Quotas, ROOM, ROOM_HIGH};
+use super::{OF_PATH, Quotas};
 use crate::core::model::{Path, SourceId};
 use crate::core::section::Section;
 
@@ -121,7 +121,7 @@ pub fn too_small(quotas: &Quotas, replicas: u32, path: Path) -> Option<(&'static
     Some((key_of(place), quotas.slots[place].unwrap_or(0)))
 }
 
-/// What the config calls a quota.
+/// What the config calls a quota of a path.
 fn key_of(place: usize) -> &'static str {
     const KEYS: [[&str; OF_PATH]; 3] = [
         ["calls_per_second", "messages_per_second", "calls_per_minute", "calls_per_day"],
@@ -133,9 +133,59 @@ fn key_of(place: usize) -> &'static str {
             "broadcasts_per_day",
         ],
     ];
-    match place {
-        ROOM => "room_messages_per_second",
-        ROOM_HIGH => "room_high_per_second",
-        _ => KEYS[place / OF_PATH][place % OF_PATH],
+    KEYS[place / OF_PATH][place % OF_PATH]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::section::{Node, Place, Report, Table, Value};
+
+    fn node(value: Value) -> Node {
+        Node { value, place: Place::Nowhere, key_place: Place::Nowhere }
+    }
+
+    /// What is read of these keys of `quota`, and which of them are wrong.
+    fn read(keys: &[(&str, Value)]) -> (Written, Vec<String>) {
+        let quota = keys.iter().map(|(key, value)| ((*key).to_owned(), node(value.clone())));
+        let table = Table::from([("quota".to_owned(), node(Value::Table(quota.collect())))]);
+        let report = Report::new(&|_| Err("closed".to_owned()));
+        let written = Written::read(&Section::new("accounts.live", &table, Place::Nowhere, &report));
+        (written, report.into_problems().into_iter().map(|problem| problem.key).collect())
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    #[test]
+    fn a_bucket_has_a_name_and_belongs_to_leases() {
+        let leased = ("share", text("nats_kv"));
+        let (written, wrong) = read(&[leased.clone(), ("share_bucket", text("live-quota_2"))]);
+        assert_eq!((written.kind, &*written.bucket), (Some(Kind::NatsKv), "live-quota_2"));
+        assert_eq!(wrong, [""; 0]);
+        assert_eq!(read(std::slice::from_ref(&leased)).0.bucket, BUCKET);
+        let bucket = ["accounts.live.quota.share_bucket"];
+        for name in ["", "a b", "ä", "a.b"] {
+            assert_eq!(read(&[leased.clone(), ("share_bucket", text(name))]).1, bucket, "{name:?}");
+        }
+        assert_eq!(read(&[("share", text("static")), ("share_bucket", text("b"))]).1, bucket);
+        assert_eq!(read(&[("share_source", text("s"))]).1, ["accounts.live.quota.share_source"]);
+    }
+
+    #[test]
+    fn a_thousand_replicas_may_live_at_once() {
+        assert_eq!(read(&[]).0.max_replicas, 4);
+        for (replicas, wrong) in [(0, 1), (1, 0), (1_000, 0), (1_001, 1)] {
+            assert_eq!(read(&[("max_replicas", Value::Integer(replicas))]).1.len(), wrong, "{replicas}");
+        }
+    }
+
+    #[test]
+    fn status_and_config_have_the_same_words() {
+        let fixed = Sharing::Fixed { max_replicas: 2 };
+        let leased = Sharing::Leased { source: SourceId(0), bucket: BUCKET.to_owned(), max_replicas: 2 };
+        let all = [Sharing::Whole, Sharing::Partitions(SourceId(0)), Sharing::Readers(vec![]), leased, fixed];
+        assert_eq!(all.map(|it| it.word()), ["whole", "partitions", "one_active", "nats_kv", "static"]);
     }
 }

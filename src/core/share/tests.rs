@@ -3,6 +3,7 @@
 //!
 //! `SHARE_RUNS=20000` runs so many seeds of each kind, `SHARE_SEED=7` that one.
 
+mod books;
 mod process;
 mod world;
 
