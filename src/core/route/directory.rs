@@ -158,3 +158,28 @@ impl Directories {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_knows_what_was_loaded_and_what_changed_since() {
+        let (one, other) = (DirectoryId(0), DirectoryId(1));
+        let mut all = Directories::new(2);
+        let knows = |all: &Directories| ["a", "b"].map(|key| all.knows(one, key));
+        assert_eq!((all.are_loaded(), knows(&all)), (false, [false, false]));
+        let mut map = Map::default();
+        map.insert("a", &["1001"]);
+        all.load(one, map);
+        assert_eq!((all.are_loaded(), knows(&all)), (false, [true, false]));
+        all.load(other, Map::default());
+        assert_eq!((all.are_loaded(), knows(&all)), (true, [true, false]));
+        all.set(one, "b", Some(&["1002".to_owned()]));
+        all.set(one, "a", None);
+        assert_eq!((knows(&all), all.knows(other, "b")), ([false, true], false));
+        assert!(
+            matches!(all.get(one, "b"), Lookup::Known(_)) && matches!(all.get(one, "a"), Lookup::Unknown)
+        );
+    }
+}

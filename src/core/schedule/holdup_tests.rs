@@ -89,6 +89,22 @@ fn p5_partitions_that_are_stuck_leave_the_others_their_parts() {
 }
 
 #[test]
+fn p10_a_partition_that_waits_for_keys_says_how_many() {
+    use crate::core::model::{DirectoryId, Plan, Wait};
+    let mut bed = Bed::new(Settings { max_waiting_per_room: 2, ..holding(1_000) }, 1);
+    for text in ["a", "b", "c"] {
+        bed.one("full", text, None);
+    }
+    for _ in 0..2 {
+        let wait = Wait { directory: DirectoryId(0), key: "k".into(), at_most: None, error: String::new() };
+        bed.planned(0, Plan { waits: Some(Box::new(wait)), ..super::test_bed::plan(Vec::new()) });
+    }
+    let holdups = told(&bed);
+    assert_eq!(holdups.len(), 1);
+    assert_eq!((holdups[0].waiting_for_keys, holdups[0].letters), (2, 0));
+}
+
+#[test]
 fn p5_bytes_are_divided_like_records() {
     let bytes = 8 << 20;
     let settings = Settings {

@@ -184,6 +184,34 @@ fn a_changed_number_of_partitions_binds_beside_the_old_one() {
 }
 
 #[test]
+fn what_is_ours_by_both_orders_is_found_in_every_range() {
+    let mut one = Spread::partitions(quotas());
+    one.handle_order(units(0..4), at(0));
+    one.handle_held([Unit(0), Unit(2), Unit(9)]);
+    assert_eq!(one.units(), (2, 4));
+    one.handle_order(vec![Unit(9)], at(0));
+    assert_eq!(one.units(), (1, 1));
+    let both = one.poll_grant(at(0)).map(|grant| grant.share.calls(Path::Room));
+    assert_eq!(both, Some(6), "all by the new order, 0 to 2 and 6 to 8 by the old one");
+}
+
+#[test]
+fn who_had_some_follows_others_to_the_rest_and_to_a_larger_quota() {
+    let mut one = Spread::partitions(quotas());
+    one.handle_order(units(0..4), at(0));
+    one.handle_held(units(0..2));
+    assert_eq!(one.poll_grant(at(0)).map(|grant| grant.growth), Some(Growth::Handed));
+    one.handle_held(units(2..4));
+    let grant = one.poll_grant(at(1)).unwrap();
+    assert_eq!((grant.share, grant.growth), (quotas().whole(), Growth::Handed), "they had it until now");
+    let mut larger = limits();
+    larger.paths[Path::Room as usize].calls_per_second = 50;
+    one.set_quotas(Quotas::new(&larger, true));
+    let grant = one.poll_grant(at(2)).unwrap();
+    assert_eq!((grant.share.calls(Path::Room), grant.growth), (50, Growth::Handed));
+}
+
+#[test]
 fn a_reader_in_doubt_has_nothing_and_waits_for_another_when_it_is_sure_again() {
     let mut reader = Spread::readers(quotas(), units(0..1), Growth::Fresh);
     reader.handle_held(units(0..1));

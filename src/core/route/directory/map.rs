@@ -250,6 +250,21 @@ mod tests {
     }
 
     #[test]
+    fn p7_memory_is_told_and_what_was_kept_for_more_keys_is_given_back() {
+        let mut map = Map::default();
+        assert!(map.is_empty());
+        for n in 0..1_000 {
+            map.insert(&format!("match-{n}"), &["1001"]);
+        }
+        assert!(!map.is_empty());
+        let most = map.bytes.len() + map.bytes.len() / 3;
+        assert!(map.bytes.capacity() <= most, "{} for {}", map.bytes.capacity(), map.bytes.len());
+        map.shrink();
+        assert_eq!(map.bytes.capacity(), map.bytes.len());
+        assert_eq!(map.weight(), map.bytes.len() + map.index.weight());
+    }
+
+    #[test]
     fn a_key_without_rooms_is_known() {
         let mut map = Map::default();
         map.insert::<&str>("closed", &[]);

@@ -247,6 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn only_a_first_line_of_both_words_is_a_heading() {
+        for (text, seen) in [
+            ("key,room\na,1", ["key?", "a=1"]),
+            ("key,1001\na,1", ["key=1001", "a=1"]),
+            ("a,1\nkey,room", ["key=room", "a=1"]),
+            ("a,room\na,1", ["key?", "a=room,1"]),
+        ] {
+            assert_eq!(shown(&file("rooms.csv", text.as_bytes()).unwrap(), &["key", "a"]), seen, "{text}");
+        }
+    }
+
+    #[test]
     fn json_is_an_object_of_rooms_or_lists() {
         let text = br#" {"match-1": "1001", "match-2": [1002, "1003", 1002], "closed": [], "n": 7} "#;
         for name in ["rooms.json", "ROOMS.JSON", "..data/rooms"] {
