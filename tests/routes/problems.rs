@@ -268,6 +268,7 @@ const WRONG_TYPES: &[(&str, &str, &str, &str)] = &[
     ("priority = 'null'", "routes[0].priority", "null", "\"high\", \"normal\""),
     ("rooms = '\"\"'", "routes[0].rooms", "gives \"\"", "not empty"),
     ("rooms = 'true'", "routes[0].rooms", "gives true", "texts"),
+    ("rooms = ['a', 'b']", "routes[0].rooms", "a list", "a filter that gives each of them"),
     ("users = '1.5'", "routes[0].users", "gives 1.5", "whole numbers"),
 ];
 
@@ -289,6 +290,7 @@ fn values_of_the_wrong_type_are_told_at_the_start() {
         "message = { kind = 'location', lat = '\"-7.5\"', lng = '-1e2', address = 'true' }",
         "priority = '\"high\"'",
         "rooms = '42'",
+        "rooms = 42",
         "when = 'true'",
     ] {
         let (rules, problems) = build(&route(rest));
