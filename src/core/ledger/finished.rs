@@ -114,6 +114,20 @@ mod tests {
     }
 
     #[test]
+    fn each_floor_counts_from_when_it_was_first_seen() {
+        let mut finished = Finished::default();
+        let start = Mono(0);
+        (1..=10).for_each(|sequence| finished.insert(sequence, 0, start));
+        finished.floor(5, start);
+        for second in [30, 31] {
+            finished.floor(7, start + Duration::from_secs(second));
+        }
+        assert_eq!(finished.floors.len(), 2, "one that stands still is remembered once");
+        finished.floor(7, start + Duration::from_secs(30) + BELOW_FLOOR);
+        assert_eq!(finished.above(0).map(|(sequence, _)| sequence).collect::<Vec<_>>(), [8, 9, 10]);
+    }
+
+    #[test]
     fn memory_is_bounded_in_number_and_time() {
         let mut finished = Finished::default();
         let start = Mono(0);

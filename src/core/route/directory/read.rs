@@ -313,6 +313,12 @@ mod tests {
     }
 
     #[test]
+    fn a_number_below_zero_is_kept_as_it_stands() {
+        let map = file("rooms.json", br#"{"n": -7, "list": [-8, 9]}"#).unwrap();
+        assert_eq!(shown(&map, &["n", "list"]), ["n=-7", "list=-8,9"]);
+    }
+
+    #[test]
     fn a_row_is_a_room_or_a_list() {
         for (value, rooms) in [
             ("1001", Ok(vec!["1001"])),

@@ -135,21 +135,22 @@ fn slots_of_a_minute_or_a_day_go_round_more_seldom_than_those_of_a_second() {
     let quotas = with(|limits| {
         let broadcasts = &mut limits.paths[Path::Broadcast as usize];
         (broadcasts.calls_per_second, broadcasts.calls_per_minute, broadcasts.calls_per_day) =
-            (2, Some(2), Some(2));
+            (1, Some(2), Some(2));
     });
     let mut pair = pair(3, &quotas);
     pair.pass(5_000);
     let holders = |pair: &mut Pair, slots: fn(&crate::core::share::Share) -> u32| {
         [0, 1, 2].map(|n| slots(&pair.told(n).grant.share))
     };
-    let mut moved = [0; 3];
-    let mut last = [[0; 3]; 3];
+    let mut moved = [0; 4];
+    let mut last = [[0; 3]; 4];
     for _ in 0..650 {
         pair.pass(1_000);
         let now = [
             holders(&mut pair, |share| share.calls(Path::Users)),
             holders(&mut pair, |share| share.minute(Path::Broadcast)),
             holders(&mut pair, |share| share.day(Path::Broadcast)),
+            holders(&mut pair, |share| share.calls(Path::Broadcast)),
         ];
         for ((moved, last), now) in moved.iter_mut().zip(&mut last).zip(now) {
             // Between two holders nobody has it for a moment.
@@ -159,6 +160,6 @@ fn slots_of_a_minute_or_a_day_go_round_more_seldom_than_those_of_a_second() {
         }
     }
     // A turn is ten seconds and four time limits of two.
-    assert!((30..=37).contains(&moved[0]), "{moved:?}");
+    assert!((30..=37).contains(&moved[0]) && moved[0] == moved[3], "{moved:?}");
     assert!((2..=12).contains(&moved[1]) && moved[1] == moved[2], "{moved:?}");
 }
