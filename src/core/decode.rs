@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::model::Record;
 use super::time::Wall;
 use super::value::{Fields, Val};
-use attributes::{REQUIRED, is_data, known_version};
+use attributes::{REQUIRED, is_data, known_version, short};
 
 /// How a source's plain records are read: `payload`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,7 +106,8 @@ pub fn event(record: &Record, payload: Payload) -> Result<Event, Garbled> {
         Some(kind) if kind.starts_with("application/cloudevents") => {
             if !matches!(kind, "application/cloudevents" | "application/cloudevents+json") {
                 return garbled(format!(
-                    "content type {kind:?}; of the CloudEvents formats application/cloudevents+json is known"
+                    "content type {:?}; of the CloudEvents formats application/cloudevents+json is known",
+                    short(kind)
                 ));
             }
             structured(json(bytes)?)

@@ -30,7 +30,7 @@ pub fn is_data(name: &str) -> bool {
 pub fn check(fields: &Fields) -> Result<Cloud, Garbled> {
     let version = text(fields, "specversion")?;
     if !known_version(&version) {
-        return garbled(format!("CloudEvents specversion {version:?}; \"1.0\" is known"));
+        return garbled(format!("CloudEvents specversion {:?}; \"1.0\" is known", short(&version)));
     }
     let (source, id, kind) = (text(fields, "source")?, text(fields, "id")?, text(fields, "type")?);
     let mut time = None;
@@ -62,7 +62,11 @@ pub fn check(fields: &Fields) -> Result<Cloud, Garbled> {
             _ => Some("a text, a boolean or a whole number; anything else belongs into data"),
         };
         if let Some(wanted) = wanted {
-            return garbled(format!("a CloudEvent whose {name:?} is {}; {wanted} is wanted", value.shown()));
+            return garbled(format!(
+                "a CloudEvent whose {:?} is {}; {wanted} is wanted",
+                short(name),
+                value.shown()
+            ));
         }
     }
     Ok(Cloud { source, id, kind, time })
@@ -80,8 +84,9 @@ fn text(fields: &Fields, name: &str) -> Result<Arc<str>, Garbled> {
     }
 }
 
-fn short(name: &str) -> String {
-    name.chars().take(60).collect()
+/// The beginning of what a record may have at any length.
+pub fn short(text: &str) -> String {
+    text.chars().take(60).collect()
 }
 
 /// What texts of attributes may hold: neither control characters nor what Unicode calls noncharacters.
