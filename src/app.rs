@@ -153,7 +153,7 @@ impl App {
                     severity: Severity::Error,
                     place: directory.place.clone(),
                     key: format!("directories.{}.path", directory.view.name),
-                    found: format!("a file that cannot be used: {why}"),
+                    found: why,
                     wanted: "a CSV file (key,room) or a JSON object that this process may read".to_owned(),
                 }),
             }

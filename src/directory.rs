@@ -1,23 +1,24 @@
 //! Directories: where the rooms of a key are kept, and who reads them.
 //!
-//! [`Directory::read`] reads a section of the config; [`keep`] starts a keeper for each, which tells the
-//! loop what it has read and what changes. A file is looked at twice a second ([`file`]); a topic or
+//! [`Directory::read`] reads a section of the config; [`Keepers`] has a keeper for each, which tells the
+//! loop what it has read and what changes, until another config has no such directory. A file is looked at twice a second ([`file`]); a topic or
 //! bucket is followed by its broker (`directory::table`). What cannot be read changes nothing: what was known
 //! stays, and the log and the metrics say why. Started by `cli`.
 
 mod file;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tracing::info;
 
 pub use self::file::Opened;
 use crate::broker::Followed;
 use crate::core::model::{DirectoryId, SourceId};
-use crate::core::route::directory::{DirectoryView, Unknown, Update};
+use crate::core::route::directory::{DirectoryView, KeeperId, Unknown, Update};
 use crate::core::section::{Place, Section};
 
 /// Updates that wait for the loop. More would only be rows that are older.
@@ -127,15 +128,29 @@ impl Directory {
         }
     }
 
+    /// Its file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.kept {
+            Kept::File(path) => Some(path),
+            Kept::Topic { .. } | Kept::Bucket { .. } => None,
+        }
+    }
+
     /// Reads its file, if it is one.
     ///
     /// # Errors
-    /// Why the file cannot be read, or where it is broken.
+    /// The file, and why it cannot be read or where it is broken.
     pub fn open(&self) -> Option<Result<Opened, String>> {
-        match &self.kept {
-            Kept::File(path) => Some(Opened::open(path)),
-            Kept::Topic { .. } | Kept::Bucket { .. } => None,
-        }
+        self.file().map(|path| Opened::open(path).map_err(|why| format!("{}: {why}", written(path))))
+    }
+}
+
+/// A path for people. A relative one counts from the folder that the process runs in, which may be none that
+/// anybody thought of.
+fn written(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(folder) if path.is_relative() => format!("{path:?} in {}", folder.display()),
+        _ => format!("{path:?}"),
     }
 }
 
@@ -164,74 +179,95 @@ fn source(section: &Section<'_>, sources: &[Written<'_>], kind: &str, broker: &s
 }
 
 /// What keepers tell, to the loop.
-pub type Updates = mpsc::Receiver<(DirectoryId, Update)>;
+pub type Updates = mpsc::Receiver<(KeeperId, Update)>;
 
-/// The keepers of all directories.
-#[derive(Clone, Debug)]
+/// The keepers of all directories. They end with the loop, or when their directory does.
+#[derive(Debug)]
 pub struct Keepers {
-    files: Vec<(DirectoryId, Arc<str>, PathBuf)>,
-    updates: mpsc::Sender<(DirectoryId, Update)>,
+    /// By `DirectoryId`.
+    at_work: Vec<Keeper>,
+    updates: mpsc::Sender<(KeeperId, Update)>,
+    /// How many ids were given out.
+    ids: u64,
+}
+
+#[derive(Debug)]
+struct Keeper {
+    id: KeeperId,
+    name: Arc<str>,
+    kept: Kept,
+    task: AbortHandle,
 }
 
 impl Keepers {
-    /// Reads all files again, now, whether they look changed or not: all or nothing. What is read is
-    /// told to the loop; gives back each directory's name and how many keys it has. Topics and buckets
-    /// are followed anyway.
-    ///
-    /// # Errors
-    /// A line for each file that cannot be read: then nothing has changed.
-    pub async fn load_again(&self) -> Result<Vec<(Arc<str>, usize)>, Vec<String>> {
-        let files = self.files.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            let open = |(id, name, path): (DirectoryId, Arc<str>, PathBuf)| match Opened::open(&path) {
-                Ok(opened) => Ok((id, name, opened)),
-                Err(why) => Err(format!("directory {name:?}: {}: {why}", path.display())),
-            };
-            files.into_iter().map(open).collect::<Vec<_>>()
-        });
-        let opened = opened.await.map_err(|_| vec!["roomcast failed while it read files".to_owned()])?;
-        let (read, broken): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
-        if !broken.is_empty() {
-            return Err(broken.into_iter().filter_map(Result::err).collect());
-        }
-        let mut loaded = Vec::new();
-        for (id, name, opened) in read.into_iter().flatten() {
-            loaded.push((name, opened.map.len()));
-            // A loop that has ended needs no directory.
-            let _ = self.updates.send((id, Update::Loaded { map: opened.map, refused: 0 })).await;
-        }
-        Ok(loaded)
+    /// None at work, and the other end of what they will tell.
+    pub fn new() -> (Self, Updates) {
+        let (updates, told) = mpsc::channel(UPDATES);
+        (Self { at_work: Vec::new(), updates, ids: 0 }, told)
     }
-}
 
-/// Starts a keeper for each directory. `opened` are the files as they were read at the start, in the
-/// same order; `follow` has a source's broker follow a table. Called within a tokio runtime; the keepers
-/// end with the loop.
-pub fn keep(
-    directories: &[Directory],
-    opened: Vec<Option<Opened>>,
-    follow: impl Fn(SourceId, &str, mpsc::Sender<Followed>),
-) -> (Keepers, Updates) {
-    let (updates, told) = mpsc::channel(UPDATES);
-    let mut files = Vec::new();
-    for (directory, opened) in directories.iter().zip(opened) {
-        let (id, name) = (directory.view.id, directory.view.name.clone());
-        let teller = Teller { id, name: name.clone(), updates: updates.clone() };
-        match (&directory.kept, directory.table()) {
-            (Kept::File(path), _) => {
-                files.push((id, name, path.clone()));
-                tokio::spawn(file::keep(path.clone(), opened, teller));
-            }
+    /// Who would keep these directories: for each the keeper that it has, as long as its name and its place
+    /// are the same, else a new one. Nothing is started or ended.
+    pub fn ids(&mut self, directories: &[Directory]) -> Vec<KeeperId> {
+        let mut ids = Vec::with_capacity(directories.len());
+        for Directory { view, kept, .. } in directories {
+            let same = |keeper: &&Keeper| keeper.name == view.name && keeper.kept == *kept;
+            ids.push(match self.at_work.iter().find(same) {
+                Some(keeper) => keeper.id,
+                None => {
+                    self.ids += 1;
+                    KeeperId(self.ids)
+                }
+            });
+        }
+        ids
+    }
+
+    /// Keeps these directories from now on, and no others: `ids` are those that [`Keepers::ids`] gave for
+    /// them, `opened` their files as they were read, in the same order; `follow` has a source's broker
+    /// follow a table. Called within a tokio runtime.
+    pub fn keep(
+        &mut self,
+        directories: &[Directory],
+        ids: &[KeeperId],
+        opened: Vec<Option<Opened>>,
+        follow: impl Fn(SourceId, &str, mpsc::Sender<Followed>),
+    ) {
+        let mut before = std::mem::take(&mut self.at_work);
+        for ((directory, id), opened) in directories.iter().zip(ids).zip(opened) {
+            let keeper = match before.iter().position(|keeper| keeper.id == *id) {
+                Some(at) => before.swap_remove(at),
+                None => self.start(directory, *id, opened, &follow),
+            };
+            self.at_work.push(keeper);
+        }
+        for gone in before {
+            // A broker that follows for it ends when nobody listens any more.
+            gone.task.abort();
+        }
+    }
+
+    fn start(
+        &self,
+        directory: &Directory,
+        id: KeeperId,
+        opened: Option<Opened>,
+        follow: impl Fn(SourceId, &str, mpsc::Sender<Followed>),
+    ) -> Keeper {
+        let name = directory.view.name.clone();
+        let teller = Teller { id, name: name.clone(), updates: self.updates.clone() };
+        let task = match (&directory.kept, directory.table()) {
+            (Kept::File(path), _) => tokio::spawn(file::keep(path.clone(), opened, teller)),
             (_, Some((source, table))) => {
                 info!(directory = %name, kind = directory.kind(), table, "reading the directory");
                 let (tell, followed) = mpsc::channel(BATCHES);
                 follow(source, table, tell);
-                tokio::spawn(table::keep(followed, teller));
+                tokio::spawn(table::keep(followed, teller))
             }
             (_, None) => unreachable!("what is no file is a table"),
-        }
+        };
+        Keeper { id, name, kept: directory.kept.clone(), task: task.abort_handle() }
     }
-    (Keepers { files, updates }, told)
 }
 
 /// Reads a table to its end: how many keys it has, or why it cannot be read. For `check --live`.
@@ -244,9 +280,9 @@ pub async fn count(followed: mpsc::Receiver<Followed>) -> Result<usize, String> 
 
 /// How one keeper tells the loop.
 struct Teller {
-    id: DirectoryId,
+    id: KeeperId,
     name: Arc<str>,
-    updates: mpsc::Sender<(DirectoryId, Update)>,
+    updates: mpsc::Sender<(KeeperId, Update)>,
 }
 
 impl Teller {
@@ -265,39 +301,45 @@ impl Teller {
 mod tests {
     use super::*;
 
-    fn in_file(id: u16, path: PathBuf) -> Directory {
-        let name = Arc::from(format!("d{id}"));
-        let view = DirectoryView { id: DirectoryId(id), name, unknown: Unknown::Drop };
-        Directory { view, kept: Kept::File(path), place: Place::Nowhere }
+    fn in_file(id: u16, name: &str, path: &Path) -> Directory {
+        let view = DirectoryView { id: DirectoryId(id), name: name.into(), unknown: Unknown::Drop };
+        Directory { view, kept: Kept::File(path.to_owned()), place: Place::Nowhere }
+    }
+
+    fn opened(directories: &[Directory]) -> Vec<Option<Opened>> {
+        directories.iter().map(|directory| directory.open().transpose().unwrap()).collect()
     }
 
     #[tokio::test]
-    async fn files_are_loaded_again_all_or_none() {
+    async fn a_keeper_stays_as_long_as_name_and_place_do() {
         let folder = tempfile::tempdir().unwrap();
-        let paths = ["a.csv", "b.json"].map(|name| folder.path().join(name));
+        let paths = ["a.csv", "b.json", "c.csv"].map(|name| folder.path().join(name));
         std::fs::write(&paths[0], "a,1\n").unwrap();
         std::fs::write(&paths[1], "{\"b\": 1}").unwrap();
-        let directories = [in_file(0, paths[0].clone()), in_file(1, paths[1].clone())];
-        let opened = directories.iter().map(|directory| directory.open().transpose().unwrap()).collect();
-        let (keepers, mut updates) = keep(&directories, opened, |_, _, _| unreachable!("both are files"));
+        std::fs::write(&paths[2], "c,1\nd,1\n").unwrap();
+        let (mut keepers, mut updates) = Keepers::new();
+        let follow = |_: SourceId, _: &str, _: mpsc::Sender<Followed>| unreachable!("all are files");
 
-        let loaded = keepers.load_again().await.unwrap();
-        assert_eq!(loaded, [("d0".into(), 1), ("d1".into(), 1)]);
-        for wanted in [DirectoryId(0), DirectoryId(1)] {
-            let (id, update) = updates.recv().await.unwrap();
-            assert!(id == wanted && matches!(update, Update::Loaded { map, refused: 0 } if map.len() == 1));
-        }
+        let two = [in_file(0, "a", &paths[0]), in_file(1, "b", &paths[1])];
+        let ids = keepers.ids(&two);
+        keepers.keep(&two, &ids, opened(&two), follow);
+        assert_eq!(keepers.ids(&two), ids, "nothing has changed");
 
-        std::fs::write(&paths[1], "{\"b\": ").unwrap();
-        let broken = keepers.load_again().await.unwrap_err();
-        assert_eq!(broken.len(), 1);
-        assert!(
-            broken[0].starts_with("directory \"d1\": ") && broken[0].contains("b.json: EOF"),
-            "{broken:?}"
-        );
-        // The keeper of the broken one may have seen it by itself, and tells that it stays as it was.
-        while let Ok((id, update)) = updates.try_recv() {
-            assert!(id == DirectoryId(1) && matches!(update, Update::Failed(_)), "{update:?}");
+        // One goes, one comes before the other, and another moves.
+        let moved = [in_file(0, "a", &paths[2]), in_file(1, "aa", &paths[0]), in_file(2, "b", &paths[1])];
+        let next = keepers.ids(&moved);
+        assert_eq!(next[2], ids[1], "its id in the config is another one");
+        assert!(!ids.contains(&next[0]) && !ids.contains(&next[1]), "{ids:?} {next:?}");
+        assert_eq!(keepers.ids(&two), ids, "it was only asked");
+        let before: Vec<AbortHandle> = keepers.at_work.iter().map(|keeper| keeper.task.clone()).collect();
+        keepers.keep(&moved, &next, opened(&moved), follow);
+        while !before[0].is_finished() {
+            tokio::task::yield_now().await;
         }
+        assert!(!before[1].is_finished());
+
+        std::fs::write(&paths[1], "{\"b\": 1, \"c\": 2}").unwrap();
+        let (id, update) = updates.recv().await.unwrap();
+        assert!(id == next[2] && matches!(update, Update::Loaded { map, refused: 0 } if map.len() == 2));
     }
 }

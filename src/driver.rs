@@ -29,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
-pub use self::directories::{DirectoryReport, Lookups};
+pub use self::directories::{DirectoryParts, DirectoryReport, Lookups};
 pub use self::handle::{Detail, FloodReport, Handle, Paused, Report, SourceReport, SourceState};
 pub use self::reload::{AccountReload, ConfigReport, MakePlanner, Reload, ReloadResult, Reread};
 pub use self::replays::{ReplayParts, Replays};

@@ -217,7 +217,7 @@ const CREDENTIALS: [&str; 8] = [
 fn effect(key: &[String]) -> Effect {
     let key: Vec<&str> = key.iter().map(String::as_str).collect();
     let takes = match key[..] {
-        ["routes" | "retry", ..] | ["admin", "watch"] => true,
+        ["routes" | "retry" | "directories", ..] | ["admin", "watch"] => true,
         ["limits", "max_waiting_per_room" | "max_rooms_per_event" | "drain_timeout"] => true,
         ["accounts", _, key] => !OF_THE_APP.contains(&key),
         ["accounts", _, "quota", key] => !SHARE_KEYS.contains(&key),
@@ -278,7 +278,12 @@ fn same(old: &Value, new: &Value) -> bool {
 /// A changed key for people; of the routes, which.
 fn label(key: &Key, old: &Table, new: &Table) -> String {
     if *key != ["routes"] {
-        return key.join(".");
+        let come_or_gone = match (find(old, key), find(new, key)) {
+            (None, Some(Node { value: Value::Table(_), .. })) => " (new)",
+            (Some(Node { value: Value::Table(_), .. }), None) => " (gone)",
+            _ => "",
+        };
+        return key.join(".") + come_or_gone;
     }
     let routes = |table| match find(table, key).map(|node| &node.value) {
         Some(Value::List(routes)) => routes.iter().filter_map(named).collect(),

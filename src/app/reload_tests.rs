@@ -244,3 +244,32 @@ fn routes_that_move_the_counts_of_the_day_to_another_broker_need_a_restart() {
     assert_eq!(held.needs_restart.len(), 1);
     assert!(held.needs_restart[0].starts_with("routes (another source"), "{:?}", held.needs_restart);
 }
+
+#[test]
+fn directories_come_go_and_change() {
+    let section = |name: &str, more: &str| format!("[directories.{name}]\nkind = \"file\"\n{more}\n");
+    let routed = |directory: &str| {
+        let rooms = format!("name = \"rest\"\nrooms = {{ directory = {directory:?} }}");
+        with(&[("name = \"rest\"", &rooms)])
+    };
+    let mut bed = bed(CONFIG);
+    let added = bed.takes(&(routed("rooms") + &section("rooms", "path = \"rooms.csv\"")));
+    assert_eq!(added.takes, ["directories.rooms (new)", "routes rest"]);
+    assert_eq!(added.needs_restart, Vec::<String>::new());
+    assert_eq!((added.app.directories.len(), &*added.app.directories[0].view.name), (1, "rooms"));
+    bed.running = added.running;
+    let changed = section("rooms", "path = \"others.csv\"\nunknown = \"drop\"");
+    let changed = bed.takes(&(routed("rooms") + &changed));
+    assert_eq!(changed.takes, ["directories.rooms.path", "directories.rooms.unknown"]);
+    let used = bed.refused(&(routed("rooms") + &section("others", "path = \"rooms.csv\"")));
+    assert!(used.iter().any(|problem| problem.found.contains("which is no directory")), "{used:#?}");
+    let gone = bed.takes(CONFIG);
+    assert_eq!(gone.takes, ["directories.rooms (gone)", "routes rest"]);
+    assert!(gone.app.directories.is_empty());
+    // Its source would need a restart.
+    let source = &CONFIG[CONFIG.find("[sources.live]").expect("it is there")..];
+    let source = source.split("[[routes]]").next().expect("a section").replace("live", "new");
+    let table = "[directories.rooms]\nkind = \"kafka\"\nsource = \"new\"\ntopic = \"rooms\"\n";
+    let problems = bed.refused(&(routed("rooms") + &source + table));
+    assert!(problems[0].key == "sources.new" && problems[0].wanted.contains("restart"), "{problems:#?}");
+}

@@ -55,6 +55,7 @@ pub async fn try_all(app: &App) -> Vec<Trial> {
             Ok(client) => try_account(&*account.provider, &client).await,
             Err(error) => Err(format!("{error:#}")),
         };
+        let result = result.map_err(|why| format!("{}: {why}", account.provider.base_urls().join(" or ")));
         Trial { what: format!("account {}", account.name), result: result.map(|found| vec![found]) }
     });
     let sources = app.sources.iter().map(async |source| {
@@ -108,7 +109,7 @@ pub async fn try_account(provider: &dyn Provider, caller: &dyn Caller) -> Result
             | Outcome::Unauthorized(trouble)
             | Outcome::Failed(trouble)
             | Outcome::Uncertain(trouble),
-        ) => Err(said(&trouble)),
+        ) => Err(format!("{}; {}", said(&trouble), advice(&trouble))),
         None => Err("the answer meant nothing".to_owned()),
     }
 }
@@ -122,8 +123,12 @@ pub async fn login(provider: &dyn Provider, caller: &dyn Caller) -> Result<Optio
     let answer = caller.call(call).await;
     match provider.session(&answer) {
         Ok(session) => Ok(Some(session)),
-        Err(LoginFault::Refused(trouble)) => Err(format!("the login is refused: {}", said(&trouble))),
-        Err(LoginFault::Failed(trouble)) => Err(format!("the login failed: {}", said(&trouble))),
+        Err(LoginFault::Refused(trouble)) => {
+            Err(format!("the login is refused: {}; {}", said(&trouble), advice(&trouble)))
+        }
+        Err(LoginFault::Failed(trouble)) => {
+            Err(format!("the login failed: {}; {}", said(&trouble), advice(&trouble)))
+        }
     }
 }
 
@@ -155,6 +160,21 @@ pub fn said(trouble: &Trouble) -> String {
     let code = trouble.code.as_ref().map(|code| format!("code {code}"));
     let text = Some(trouble.text.clone()).filter(|text| !text.is_empty());
     [status, code, text].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Where to look, as far as the answer, or the lack of one, tells.
+fn advice(trouble: &Trouble) -> &'static str {
+    match trouble.status {
+        None if trouble.text.contains("InvalidContentType") => {
+            "what answers there speaks no TLS: is it http:// and not https://?"
+        }
+        None => "look at base_url, and at the way there: name servers, proxy, firewall",
+        Some(404) => "look at base_url, and at the account's app: nothing is known there by these names",
+        Some(429 | 500..) => "try again later: the provider itself is in trouble, or asked too often",
+        Some(_) => {
+            "look at the account's id or key, its secret or token, and its app: they do not fit together"
+        }
+    }
 }
 
 /// A fault on one line.

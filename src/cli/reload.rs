@@ -5,7 +5,7 @@
 //! the loop takes it up in one turn. Here it is told: in the log, and to the loop for status and
 //! metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,12 +16,15 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
 use crate::app::reload::{self as again, Running};
-use crate::app::{self, App};
+use crate::app::{self, App, ReplayConfig, SourceConfig};
 use crate::config::{self, Loaded, Texts, render};
 use crate::core::model::AccountId;
+use crate::core::route::Rules;
+use crate::core::route::directory::KeeperId;
+use crate::core::schedule::Renewal;
 use crate::core::section::Problem;
-use crate::directory::Keepers;
-use crate::driver::{AccountReload, Handle, MakePlanner, Reload, Reread};
+use crate::directory::{Directory, Keepers, Opened};
+use crate::driver::{AccountReload, DirectoryParts, Handle, MakePlanner, Reload, Reread};
 use crate::http;
 
 /// How often files are looked at. What is found must stand for as long before it is read: editors
@@ -40,10 +43,24 @@ pub(super) struct Reloader {
 
 /// What was read, before the loop has taken it.
 struct Found {
-    /// What it comes to, and what it is to be compared with when it was taken.
-    what: Result<(Reread, Running, Told), Vec<String>>,
-    /// Secret files to look at from now on.
-    secrets: Vec<PathBuf>,
+    /// What it comes to; a line for each problem.
+    what: Result<Ready, Vec<String>>,
+    /// Other files than those of the config to look at from now on: what is in them decides.
+    files: Vec<PathBuf>,
+}
+
+/// What may be taken up.
+struct Ready {
+    /// What the loop goes on with, but for the directories; `None`: with what it has.
+    reload: Option<Box<Reload>>,
+    directories: Vec<Directory>,
+    /// Their files as they were read.
+    opened: Vec<Option<Opened>>,
+    /// What follows tables. They are not started: the process has its own.
+    sources: Vec<SourceConfig>,
+    /// What it is to be compared with when it was taken.
+    running: Running,
+    told: Told,
 }
 
 /// What is said when it was taken.
@@ -56,7 +73,7 @@ struct Told {
 
 impl Reloader {
     /// Reads again whenever there is reason to, until it is dropped.
-    pub async fn keep(mut self, mut hangups: Signal, handle: Handle, directories: Option<Keepers>) {
+    pub async fn keep(mut self, mut hangups: Signal, handle: Handle, mut directories: Keepers) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watched = Watched::new(self.all_files());
@@ -77,7 +94,7 @@ impl Reloader {
             };
             // Looked at before: what changes while it is read is seen as a change.
             let before = look(watched.files.clone(), watched.hasher.clone()).await;
-            self.reload(why, &handle, directories.as_ref()).await;
+            self.reload(why, &handle, &mut directories).await;
             watched.again(self.all_files(), before).await;
         }
     }
@@ -86,47 +103,90 @@ impl Reloader {
         self.files.iter().cloned().chain(self.running.files.iter().map(PathBuf::from)).collect()
     }
 
-    async fn reload(&mut self, why: &'static str, handle: &Handle, directories: Option<&Keepers>) {
+    async fn reload(&mut self, why: &'static str, handle: &Handle, keepers: &mut Keepers) {
         info!(why, "reading the config again");
         let (files, running) = (self.files.clone(), self.running.clone());
         let reading = tokio::task::spawn_blocking(move || read(&files, &running));
         let Ok(found) = reading.await else {
             return error!("reading the config failed; the log says how, and nothing changed");
         };
-        self.running.files.extend(found.secrets.iter().map(|file| file.display().to_string()));
-        let what = match (found.what, directories) {
-            // Read last: what is read of them is told to the loop at once.
-            (Ok(what), Some(directories)) => again_all(directories).await.map(|()| what),
-            (what, _) => what,
-        };
-        match what {
-            Err(problems) => {
-                for problem in &problems {
-                    error!("{problem}");
-                }
-                let count = problems.len();
-                if let Err(why) = handle.reload(Reread::Refused { problems }).await {
-                    return info!(why, "the config was not read again");
-                }
-                error!(problems = count, "the config is wrong: nothing changed, the one before runs on");
-            }
-            Ok((reread, running, told)) => match handle.reload(reread).await {
+        self.running.files.extend(found.files.iter().map(|file| file.display().to_string()));
+        match found.what {
+            Err(problems) => refuse(problems, handle).await,
+            Ok(ready) => match ready.take_up(handle, keepers).await {
                 Err(why) => warn!(why, "nothing of the config was taken"),
-                Ok(generation) => {
-                    (self.running, self.watch) = (running, told.watch);
-                    say(generation, &told);
-                }
+                Ok((running, watch)) => (self.running, self.watch) = (running, watch),
             },
         }
     }
 }
 
-/// Reads the files of all directories again.
-async fn again_all(directories: &Keepers) -> Result<(), Vec<String>> {
-    for (directory, keys) in directories.load_again().await? {
+/// Tells what is wrong.
+async fn refuse(problems: Vec<String>, handle: &Handle) {
+    for problem in &problems {
+        error!("{problem}");
+    }
+    let count = problems.len();
+    if let Err(why) = handle.reload(Reread::Refused { problems }).await {
+        return info!(why, "the config was not read again");
+    }
+    error!(problems = count, "the config is wrong: nothing changed, the one before runs on");
+}
+
+impl Ready {
+    /// Has the loop take it, then sees to it that somebody keeps each directory. Gives back what the next
+    /// one is compared with, and whether files are looked at.
+    ///
+    /// # Errors
+    /// Why nothing was taken: then no keeper was started or ended either.
+    async fn take_up(self, handle: &Handle, keepers: &mut Keepers) -> Result<(Running, bool), String> {
+        let Self { reload, directories, mut opened, sources, running, told } = self;
+        let ids = keepers.ids(&directories);
+        let parts = directory_parts(&directories, &ids, &mut opened);
+        let loaded = loaded(&parts);
+        let needs_restart = told.needs_restart.clone();
+        let reread = match reload {
+            None => Reread::Same { needs_restart, directories: parts },
+            Some(reload) => {
+                let reload = Box::new(Reload { directories: parts, ..*reload });
+                Reread::Takes { reload, needs_restart }
+            }
+        };
+        let generation = handle.reload(reread).await?;
+        tell_loaded(&loaded);
+        keepers.keep(&directories, &ids, opened, |source, table, told| {
+            sources[usize::from(source.0)].broker.follow(table, told);
+        });
+        say(generation, &told);
+        Ok((running, told.watch))
+    }
+}
+
+/// What the loop is told of directories: what their files hold is taken out of `opened`.
+pub(super) fn directory_parts(
+    directories: &[Directory],
+    ids: &[KeeperId],
+    opened: &mut [Option<Opened>],
+) -> Vec<DirectoryParts> {
+    let parts = directories.iter().zip(ids).zip(opened).map(|((directory, keeper), opened)| DirectoryParts {
+        name: directory.view.name.clone(),
+        kind: directory.kind(),
+        keeper: *keeper,
+        map: opened.as_mut().map(|opened| std::mem::take(&mut opened.map)),
+    });
+    parts.collect()
+}
+
+/// The directories whose files were read, and how many keys each has.
+pub(super) fn loaded(parts: &[DirectoryParts]) -> Vec<(Arc<str>, usize)> {
+    parts.iter().filter_map(|parts| Some((parts.name.clone(), parts.map.as_ref()?.len()))).collect()
+}
+
+/// Says so.
+pub(super) fn tell_loaded(loaded: &[(Arc<str>, usize)]) {
+    for (directory, keys) in loaded {
         info!(%directory, keys, "directory loaded");
     }
-    Ok(())
 }
 
 /// Says what a reload came to.
@@ -152,18 +212,22 @@ fn read(files: &[PathBuf], running: &Running) -> Found {
         Ok(loaded) => loaded,
         Err(broken) => {
             let what = Err(lines(&super::all_problems(&broken), &broken.texts));
-            return Found { what, secrets: Vec::new() };
+            return Found { what, files: Vec::new() };
         }
     };
     let texts = loaded.texts.clone();
-    match again::read(running, loaded, &app::open_secret) {
-        Err((problems, files)) => {
-            let secrets = files.into_iter().map(PathBuf::from).collect();
-            Found { what: Err(lines(&problems, &texts)), secrets }
-        }
-        Ok(reread) => {
-            let secrets = reread.running.files.iter().map(PathBuf::from).collect();
-            Found { what: prepare(running, reread, &texts), secrets }
+    let paths = |files: &BTreeSet<String>| files.iter().map(PathBuf::from).collect::<Vec<_>>();
+    let reread = match again::read(running, loaded, &app::open_secret) {
+        Err((problems, files)) => return Found { what: Err(lines(&problems, &texts)), files: paths(&files) },
+        Ok(reread) => reread,
+    };
+    let mut files = paths(&reread.running.files);
+    match reread.app.open_directories() {
+        Ok(opened) => Found { what: prepare(running, reread, opened, &texts), files },
+        Err(problems) => {
+            // They may be put right.
+            files.extend(reread.app.directories.iter().filter_map(Directory::file).map(Path::to_owned));
+            Found { what: Err(lines(&problems, &texts)), files }
         }
     }
 }
@@ -172,15 +236,30 @@ fn read(files: &[PathBuf], running: &Running) -> Found {
 fn prepare(
     running: &Running,
     reread: again::Reread,
+    opened: Vec<Option<Opened>>,
     texts: &Texts,
-) -> Result<(Reread, Running, Told), Vec<String>> {
+) -> Result<Ready, Vec<String>> {
     let again::Reread { app, running: new, takes, needs_restart, renewals } = reread;
     let warnings = lines(&app.warnings, texts);
     let told = Told { warnings, watch: app.admin.watch, takes, needs_restart };
-    let needs_restart = told.needs_restart.clone();
-    if told.takes.is_empty() {
-        return Ok((Reread::Same { needs_restart }, new, told));
-    }
+    let parts = match told.takes.is_empty() {
+        true => None,
+        // The seed stays the scheduler's own.
+        false => Some((accounts(running, &app, renewals)?, app.settings(0))),
+    };
+    let App { directories, sources, replays, rules, limits, .. } = app;
+    let reload = parts.map(|(accounts, settings)| Reload {
+        accounts,
+        settings,
+        drain_timeout: limits.drain_timeout,
+        // Nobody keeps them yet.
+        directories: Vec::new(),
+        planner: planner(rules, replays),
+    });
+    Ok(Ready { reload: reload.map(Box::new), directories, opened, sources, running: new, told })
+}
+
+fn accounts(running: &Running, app: &App, renewals: Vec<Renewal>) -> Result<Vec<AccountReload>, Vec<String>> {
     let mut accounts = Vec::with_capacity(app.accounts.len());
     for ((account, renewal), id) in app.accounts.iter().zip(renewals).zip(0..) {
         let provider = account.provider.clone();
@@ -196,19 +275,11 @@ fn prepare(
         let (sharing, quotas) = (shares.sharing, shares.quotas);
         accounts.push(AccountReload { provider, client, renewal, sharing, quotas });
     }
-    let reload = Reload {
-        accounts,
-        // The seed stays the scheduler's own.
-        settings: app.settings(0),
-        drain_timeout: app.limits.drain_timeout,
-        planner: planner(app),
-    };
-    Ok((Reread::Takes { reload: Box::new(reload), needs_restart }, new, told))
+    Ok(accounts)
 }
 
-fn planner(app: App) -> MakePlanner {
-    let mut rules = Arc::into_inner(app.rules).expect("nobody else has routes that were just built");
-    let replays = app.replays;
+fn planner(rules: Arc<Rules>, replays: Vec<ReplayConfig>) -> MakePlanner {
+    let mut rules = Arc::into_inner(rules).expect("nobody else has routes that were just built");
     Box::new(move |ids| {
         rules.set_ids(ids);
         let routing = app::Routing::new(Arc::new(rules), &replays);

@@ -19,15 +19,14 @@ use super::reload::{self, Reloader};
 use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
 use crate::app::{self, Account, App, ReplayConfig, Shares, SourceConfig};
-use crate::broker::{Followed, Inbox, Started};
+use crate::broker::{Inbox, Started};
 use crate::clock::Clock;
 use crate::core::model::{AccountId, SourceId};
 use crate::core::replay;
-use crate::core::route::directory::Directories;
 use crate::core::schedule::Scheduler;
 use crate::core::share::lease::Book;
 use crate::core::share::settings::Sharing;
-use crate::directory::{self, Directory, Opened};
+use crate::directory::{Directory, Keepers, Opened};
 use crate::driver::{AccountParts, Driver, Ended, Handle, Leases, Lookups, Parts, ReplayParts, Replays};
 use crate::{config, http, letters, replica, telemetry};
 
@@ -101,8 +100,8 @@ pub(super) struct Daemon {
     pub made: Option<MadeToken>,
     /// Those who keep leases of quotas; they end after the loop.
     pub keepers: JoinSet<()>,
-    /// Those who keep directories, where there are any.
-    pub directories: Option<directory::Keepers>,
+    /// Those who keep directories.
+    pub directories: Keepers,
 }
 
 impl Daemon {
@@ -204,23 +203,15 @@ fn keep_directories(
     directories: &[Directory],
     mut opened: Vec<Option<Opened>>,
     sources: &[SourceConfig],
-) -> (Lookups, Option<directory::Keepers>) {
-    if directories.is_empty() {
-        return (Lookups::default(), None);
-    }
-    let names = directories.iter().map(|directory| (directory.view.name.clone(), directory.kind())).collect();
-    let mut held = Directories::new(directories.len());
-    for (directory, opened) in directories.iter().zip(&mut opened) {
-        if let Some(opened) = opened {
-            info!(directory = %directory.view.name, keys = opened.map.len(), "directory loaded");
-            held.load(directory.view.id, std::mem::take(&mut opened.map));
-        }
-    }
-    let follow = |SourceId(source): SourceId, table: &str, told: mpsc::Sender<Followed>| {
-        sources[usize::from(source)].broker.follow(table, told);
-    };
-    let (keepers, updates) = directory::keep(directories, opened, follow);
-    (Lookups { names, held, updates: Some(updates) }, Some(keepers))
+) -> (Lookups, Keepers) {
+    let (mut keepers, updates) = Keepers::new();
+    let ids = keepers.ids(directories);
+    let parts = reload::directory_parts(directories, &ids, &mut opened);
+    reload::tell_loaded(&reload::loaded(&parts));
+    keepers.keep(directories, &ids, opened, |source, table, told| {
+        sources[usize::from(source.0)].broker.follow(table, told);
+    });
+    (Lookups { directories: parts, updates: Some(updates) }, keepers)
 }
 
 /// Begins to keep the leases of those accounts that share their quotas by a bucket.

@@ -145,7 +145,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::core::model::DirectoryId;
+    use crate::core::route::directory::KeeperId;
 
     fn put(key: &'static str, value: &'static str) -> (Bytes, Option<Bytes>) {
         (
@@ -158,7 +158,7 @@ mod tests {
     async fn a_table_is_told_whole_at_its_end_and_row_by_row_after_it() {
         let (updates, mut told) = mpsc::channel(8);
         let (tell, followed) = mpsc::channel(8);
-        let teller = Teller { id: DirectoryId(0), name: Arc::from("rooms"), updates };
+        let teller = Teller { id: KeeperId(1), name: Arc::from("rooms"), updates };
         let keeper = tokio::spawn(keep(followed, teller));
         let first = [
             Followed::Begun,

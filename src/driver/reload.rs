@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Account, Driver, Phase, Planner};
+use super::{Account, DirectoryParts, Driver, Phase, Planner};
 use crate::core::letter::Names;
 use crate::core::model::RouteId;
 use crate::core::provider::Provider;
@@ -23,6 +23,8 @@ pub struct Reload {
     pub settings: Settings,
     /// Makes the routes, which are told their ids in their order.
     pub planner: MakePlanner,
+    /// The directories that the routes ask, by their `DirectoryId`s.
+    pub directories: Vec<DirectoryParts>,
     /// `drain_timeout`.
     pub drain_timeout: Duration,
 }
@@ -50,6 +52,8 @@ pub enum Reread {
     Same {
         /// Keys that differ and need a restart.
         needs_restart: Vec<String>,
+        /// The directories as before, their files read again.
+        directories: Vec<DirectoryParts>,
     },
     /// They say something else.
     Takes {
@@ -133,7 +137,10 @@ impl Driver {
         self.config.problems.clear();
         let mut error = None;
         match reread {
-            Reread::Same { needs_restart } => self.config.needs_restart = needs_restart,
+            Reread::Same { needs_restart, directories } => {
+                self.config.needs_restart = needs_restart;
+                self.renew_directories(directories, now);
+            }
             Reread::Refused { problems } => self.config.problems = problems,
             Reread::Takes { reload, needs_restart } => match self.take_up(*reload, now) {
                 true => {
@@ -158,7 +165,7 @@ impl Driver {
 
     /// All of it, or nothing.
     fn take_up(&mut self, reload: Reload, now: Now) -> bool {
-        let Reload { accounts, settings, planner, drain_timeout } = reload;
+        let Reload { accounts, settings, planner, directories, drain_timeout } = reload;
         let renewals: Vec<Renewal> = accounts.iter().map(|account| account.renewal).collect();
         let Some(routes) = self.scheduler.handle_reload(settings, &renewals, now) else { return false };
         self.planner = planner(routes);
@@ -172,6 +179,8 @@ impl Driver {
             *place = Arc::new(Account { name: place.name.clone(), provider: new.provider, client });
         }
         self.reload_shares(shared, now);
+        // Last: records are planned for it.
+        self.renew_directories(directories, now);
         true
     }
 }

@@ -334,7 +334,9 @@ async fn send_logs_in_first_and_tells_the_answer() {
 async fn send_that_cannot_begin_sends_nothing() {
     let script = Script::new(vec![reply(401, "")]);
     let error = send::send(&*account("easemob").provider, &script, "42", "hello").await.unwrap_err();
-    assert_eq!(error, "the login is refused: HTTP 401");
+    let told = "the login is refused: HTTP 401; look at the account's id or key, its secret or token, and its app: \
+                they do not fit together";
+    assert_eq!(error, told);
     let script = Script::new(Vec::new());
     let error = send::send(&*account("easemob").provider, &script, "", "hello").await.unwrap_err();
     assert_eq!(error, "an empty room id");
@@ -358,7 +360,8 @@ async fn a_signature_is_tried_with_a_call_that_can_send_nothing() {
     assert!(script.asked.lock().unwrap()[0].body.is_empty(), "a call with parameters would be a message");
 
     let script = Script::new(vec![reply(403, "")]);
-    assert_eq!(live::try_account(&*signed.provider, &script).await, Err("the signature is wrong".to_owned()));
+    let wrong = live::try_account(&*signed.provider, &script).await.unwrap_err();
+    assert!(wrong.starts_with("the signature is wrong; look at "), "{wrong}");
 
     let script = Script::new(vec![reply(200, "token")]);
     let found = live::try_account(&*account("easemob").provider, &script).await;

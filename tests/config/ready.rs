@@ -154,7 +154,10 @@ fn explain_says_of_a_directory_what_it_holds_or_why_it_was_not_asked() {
     let waits = shown(&format!("{there}\nunknown_wait = \"3s\""), "43").replace('\n', " ");
     assert!(waits.contains("It waits until the key is known, 3s at most"), "{waits}");
     for (kept, why) in [
-        ("kind = \"file\"\npath = \"not-there.csv\"", "was not asked: its file cannot be used: No such file"),
+        (
+            "kind = \"file\"\npath = \"not-there.csv\"",
+            "was not asked: its file cannot be used: \"not-there.csv\" in ",
+        ),
         (
             "kind = \"kafka\"\nsource = \"live\"\ntopic = \"live.rooms\"",
             "was not asked: it is a topic or bucket",

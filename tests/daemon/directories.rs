@@ -19,23 +19,27 @@ use crate::support::{ask_until, block_on, unique};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A table on a bed's broker: a compacted topic, or a bucket.
-struct Table<'b> {
+pub struct Table<'b> {
     bed: &'b Bed,
-    name: String,
+    /// Of the topic or bucket.
+    pub name: String,
 }
 
 impl<'b> Table<'b> {
-    fn named(bed: &'b Bed) -> Self {
+    /// One that is not there yet.
+    pub fn named(bed: &'b Bed) -> Self {
         Self { bed, name: unique("rooms") }
     }
 
-    fn new(bed: &'b Bed) -> Self {
+    /// An empty one.
+    pub fn new(bed: &'b Bed) -> Self {
         let table = Self::named(bed);
         table.make();
         table
     }
 
-    fn make(&self) {
+    /// Makes it.
+    pub fn make(&self) {
         match self.bed {
             Bed::Kafka { kafka, .. } => kafka.create_topic(&self.name, 2, &[("cleanup.policy", "compact")]),
             Bed::Nats(nats) => {
@@ -47,7 +51,7 @@ impl<'b> Table<'b> {
     }
 
     /// Sets a row; `None` takes it away.
-    fn set(&self, key: &str, rooms: Option<&str>) {
+    pub fn set(&self, key: &str, rooms: Option<&str>) {
         match self.bed {
             Bed::Kafka { kafka, .. } => {
                 let value = rooms.map(|rooms| rooms.as_bytes().to_vec());
@@ -70,7 +74,7 @@ impl<'b> Table<'b> {
     }
 
     /// `[directories.rooms]`, with more lines.
-    fn section(&self, more: &str) -> String {
+    pub fn section(&self, more: &str) -> String {
         let kept = match self.bed {
             Bed::Kafka { .. } => format!("kind = \"kafka\"\ntopic = \"{}\"", self.name),
             Bed::Nats(_) => format!("kind = \"nats_kv\"\nbucket = \"{}\"", self.name),
@@ -80,7 +84,7 @@ impl<'b> Table<'b> {
 }
 
 /// A file of rooms, and its folder.
-fn file(contents: &str) -> (TempDir, PathBuf) {
+pub fn file(contents: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let path = folder.path().join("rooms.csv");
     fs::write(&path, contents).expect("it can be written");
@@ -97,20 +101,23 @@ fn line(key: &str, owed: &Owed) -> Event {
     Event::new(key, json!({"type": "line", "text": owed.token()}).to_string())
 }
 
-fn owed(room: &str, sequences: std::ops::Range<u64>) -> Vec<Owed> {
+/// Lines of a room.
+pub fn owed(room: &str, sequences: std::ops::Range<u64>) -> Vec<Owed> {
     sequences.map(|sequence| Owed { room: room.to_owned(), sequence }).collect()
 }
 
-fn publish(bed: &Bed, key: &str, lines: &[Owed]) {
+/// Publishes lines under a key that is not their room.
+pub fn publish(bed: &Bed, key: &str, lines: &[Owed]) {
     bed.publish(lines.iter().map(|owed| line(key, owed)));
 }
 
 /// Rooms of accepted messages, in the order of arrival.
-fn rooms(provider: &Provider) -> Vec<String> {
+pub fn rooms(provider: &Provider) -> Vec<String> {
     provider.log().into_iter().filter(|entry| entry.accepted).filter_map(|entry| entry.room).collect()
 }
 
-fn classes(bed: &Bed) -> Vec<(String, String)> {
+/// Classes and errors of letters.
+pub fn classes(bed: &Bed) -> Vec<(String, String)> {
     let header =
         |letter: &crate::bed::Letter, name: &str| letter.headers[&format!("roomcast-{name}")].clone();
     let both = |letter: &crate::bed::Letter| (header(letter, "class"), header(letter, "error"));
@@ -308,11 +315,15 @@ fn a_missing_file_is_told_by_run_and_check_live_and_not_by_check() {
     assert_eq!(code, Some(1), "{said}");
     let told =
         |said: &str, what: &str| said.lines().any(|line| what.split('|').all(|part| line.contains(part)));
-    assert!(told(&said, "directory rooms|WRONG|No such file"), "{said}");
+    let place = format!(
+        "\"rooms.csv\" in {}: No such file",
+        folder.path().canonicalize().expect("it is there").display()
+    );
+    assert!(told(&said, &format!("directory rooms|WRONG|{place}")), "{said}");
     assert!(told(&said, "directory table|ok|1 key(s)"), "{said}");
     let (code, said) = run(&["run"]);
     assert_eq!(code, Some(78), "{said}");
-    assert!(told(&said, "directories.rooms.path|No such file"), "{said}");
+    assert!(told(&said, &format!("directories.rooms.path|{place}")), "{said}");
     fs::write(folder.path().join("rooms.csv"), "a,1\nb,2\n").expect("it can be written");
     let (code, said) = run(&["check", "--live"]);
     assert_eq!(code, Some(0), "{said}");

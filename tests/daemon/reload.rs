@@ -31,18 +31,18 @@ fn await_accepted(provider: &Provider, at_least: u64) {
 }
 
 #[track_caller]
-fn hang_up(daemon: &mut Daemon) {
+pub fn hang_up(daemon: &mut Daemon) {
     daemon.process().signal(libc::SIGHUP);
 }
 
 /// What `/api/status` says of the config, once it says something about a reload that `is_it`.
 #[track_caller]
-fn await_config(daemon: &Daemon, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+pub fn await_config(daemon: &Daemon, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     ask_until(what, PATIENCE, || Some(daemon.status()?["config"].clone()).filter(|config| is_it(config)))
 }
 
 #[track_caller]
-fn await_generation(daemon: &Daemon, generation: u64) -> Value {
+pub fn await_generation(daemon: &Daemon, generation: u64) -> Value {
     await_config(daemon, &format!("generation {generation}"), |config| config["generation"] == generation)
 }
 
@@ -84,8 +84,12 @@ fn reloads_under_load_lose_and_reorder_nothing(bed: &Bed) {
     bed.await_finished(PATIENCE);
     assert_eq!(daemon.metric("roomcast_config_reloads_total", "result=\"refused\""), Some(1.0));
     assert_eq!(daemon.metric("roomcast_config_reloads_total", "result=\"took\""), Some(2.0));
-    // No rebalance: each partition was assigned once, and none was given up.
-    assert_eq!((said(&mut daemon, "partitions assigned"), said(&mut daemon, "partitions given up")), (1, 0));
+    // No rebalance: each partition was assigned once, and none was given up. (Requests for replays come by a
+    // source of their own.)
+    let assigned =
+        daemon.process().lines().into_iter().filter(|line| line.text.contains("partitions assigned"));
+    let of_main = assigned.filter(|line| line.text.contains("\"source\":\"main\"")).count();
+    assert_eq!((of_main, said(&mut daemon, "partitions given up")), (1, 0));
     assert_eq!(daemon.stop().code(), Some(0));
     let entries = provider.log();
     let judgement = judge(&owed.into_iter().collect(), &entries, &BTreeSet::new());

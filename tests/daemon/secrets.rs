@@ -10,6 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::json;
 
 use crate::bed::{Bed, Event, await_metric, lines};
+use crate::reload::{await_generation, hang_up};
 use crate::secure::Guarded;
 use crate::support::ask_until;
 use crate::support::daemon::{Daemon, TOKEN, roomcast};
@@ -246,6 +247,82 @@ fn commands(config: &str, seen: &mut Seen) {
             seen.add(&format!("{what}: stderr"), String::from_utf8_lossy(&output.stderr));
         }
     }
+}
+
+/// Answers to every message of these rooms (of all, when none is named) that repeat a secret.
+fn echoes(status: u16, code: i32, secret: &str, rooms: &[&str]) -> serde_json::Value {
+    let answer =
+        json!({"status": status, "code": code, "description": format!("secret={secret} is not allowed")});
+    match rooms {
+        [] => json!([{ "effect": { "answer": answer } }]),
+        rooms => json!([{ "effect": { "answer": answer }, "rooms": rooms }]),
+    }
+}
+
+/// Secrets that are changed in their files and read again, and a reload that is refused.
+#[test]
+fn p8_a_reload_shows_neither_the_old_nor_the_new_secret() {
+    const OLD: [&str; 2] = ["YXA6 o+l/d=\"x\\è%v1", "ya&1+o/4=\"l\\è%d2"];
+    const THIRD: &str = "third-secret &+/\u{e9}";
+    let bed = Bed::kafka();
+    let easemob = Provider::start(Kind::Easemob, &["--no-limits", "--client-secret", CLIENT_SECRET]);
+    let yunxin = Provider::start(Kind::Yunxin, &["--no-limits", "--app-secret", APP_SECRET]);
+    yunxin.set_faults(&echoes(200, 414, OLD[1], &[]));
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let write = |secrets: [&str; 2]| {
+        for (name, secret) in ["client", "app"].iter().zip(secrets) {
+            std::fs::write(folder.path().join(name), format!("{secret}\n")).expect("it can be written");
+        }
+    };
+    let in_file = |account: String, key: &str, name: &str| {
+        let file = quoted(&folder.path().join(name).display().to_string());
+        account.replace(&format!("{key} = \"secret\""), &format!("{key}_file = {file}"))
+    };
+    let quota = "quota = { room_messages_per_second = 1000 }";
+    let accounts = in_file(easemob.account("live", quota), "client_secret", "client")
+        + &in_file(yunxin.account("match", quota), "app_secret", "app");
+    let routes =
+        ROUTES.replace("source = \"main\"", "when = '$key == \"1001\"'").replace("source = \"other\"\n", "");
+    let config = accounts + &bed.source("") + &routes;
+
+    write(OLD);
+    let mut seen = Seen(Vec::new());
+    let mut daemon = Daemon::start_with(&config, &["--log-level", "trace"]);
+    daemon.await_ready();
+    bed.publish_lines(&lines(5, 50));
+    await_metric(&daemon, "roomcast_logins_total", "result=\"failed\"", 1.0, PATIENCE);
+    ask_until("both accounts to be refused", PATIENCE, || {
+        daemon.metric("roomcast_account_up", "").filter(|up| *up == 0.0)
+    });
+    look(&daemon, &mut seen);
+    let status = daemon.status().expect("it answers").to_string();
+    assert!(status.contains("secret=***"), "the answer is there, without what it repeated: {status}");
+
+    easemob.set_faults(&echoes(400, 4_000, CLIENT_SECRET, &[ECHO]));
+    yunxin.set_faults(&echoes(200, 414, APP_SECRET, &[ECHO]));
+    write([CLIENT_SECRET, APP_SECRET]);
+    hang_up(&mut daemon);
+    await_generation(&daemon, 2);
+    bed.publish([Event::new(ECHO, r#"{"text":"refused"}"#)]);
+    bed.await_finished(PATIENCE);
+    look(&daemon, &mut seen);
+
+    let inline = config.replace("client_secret_file", "client_secret = \"third-secret &+/\u{e9}\"\n# ");
+    for wrong in [inline.replace("org = ", "org = 5 #"), inline.replace("&+/\u{e9}\"", "&+/\u{e9}")] {
+        let refused = daemon.metric("roomcast_config_reloads_total", "result=\"refused\"").unwrap_or(0.0);
+        daemon.rewrite(&wrong);
+        hang_up(&mut daemon);
+        await_metric(&daemon, "roomcast_config_reloads_total", "result=\"refused\"", refused + 1.0, PATIENCE);
+        look(&daemon, &mut seen);
+    }
+    assert!(daemon.stop().success());
+    let log = said(daemon.process());
+    assert!(log.contains("accounts.live.client_secret_file, accounts.match.app_secret_file"), "it was taken");
+    seen.add("the log", log);
+    for letter in bed.letters() {
+        seen.add("a letter's headers", json!(letter.headers).to_string());
+    }
+    seen.assert_without(&[OLD[0], OLD[1], CLIENT_SECRET, APP_SECRET, THIRD, TOKEN, TOKEN_HEAD]);
 }
 
 #[test]

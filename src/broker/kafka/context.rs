@@ -164,24 +164,37 @@ pub(super) fn give_up(consumer: &BaseConsumer<GroupContext>, list: &TopicPartiti
     }
 }
 
-/// The context of every other client: it only logs.
-pub(super) struct PlainContext(ClientLog);
+/// The context of every other client: it logs, and keeps the last trouble for who asks.
+pub(super) struct PlainContext {
+    log: ClientLog,
+    trouble: Mutex<Option<String>>,
+}
 
 impl PlainContext {
     pub(super) fn new(source: &str) -> Self {
-        Self(ClientLog::new(source))
+        Self { log: ClientLog::new(source), trouble: Mutex::new(None) }
+    }
+
+    /// What the client said last of a broker that it cannot talk to.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ClientContext for PlainContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.write(level, facility, message);
+        self.log.write(level, facility, message);
+        if facility == "FAIL" {
+            // It begins with the name of a thread.
+            let plain = message.split_once("]: ").map_or(message, |(_, plain)| plain);
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(plain.to_owned());
+        }
     }
 
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, _: KafkaError, reason: &str) {
-        self.0.write(RDKafkaLogLevel::Warning, "ERROR", reason);
+        self.log.write(RDKafkaLogLevel::Warning, "ERROR", reason);
     }
 }
 

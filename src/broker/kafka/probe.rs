@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
 use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
@@ -12,21 +13,47 @@ use super::context::PlainContext;
 use super::settings::Settings;
 use super::topics;
 
+/// Things that a client may have to say after a failure; each connect that fails is one or two.
+const MOST_TOLD: usize = 1_000;
 /// How long the broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Lines of what was found, or what is wrong.
 pub(super) async fn probe(settings: Arc<Settings>) -> Result<Vec<String>, String> {
-    let admin = AdminClient::from_config_and_context(&settings.client(), PlainContext::new(&settings.name))
-        .map_err(|error| format!("the Kafka client cannot be made: {error}"))?;
-    let admin = Arc::new(admin);
-    let asking = Arc::clone(&admin);
-    let asked = tokio::task::spawn_blocking(move || asking.inner().fetch_metadata(None, PATIENCE)).await;
+    let asked = Arc::clone(&settings);
     let metadata =
-        asked.map_err(|error| error.to_string())?.map_err(|error| unreachable(&settings.brokers, &error))?;
-    let mut lines = found(&settings, &metadata)?;
+        tokio::task::spawn_blocking(move || reach(&asked, |metadata| found(&asked, metadata))).await;
+    let mut lines = metadata.map_err(|error| error.to_string())??;
+    let admin = AdminClient::from_config_and_context(&settings.client(), PlainContext::new(&settings.name))
+        .map_err(|error| unmade(&error))?;
     lines.extend(topics::doubts(&admin, &settings.dead_letter).await);
     Ok(lines)
+}
+
+fn unmade(error: &KafkaError) -> String {
+    format!("the Kafka client cannot be made: {error}")
+}
+
+/// Asks the broker what it has, with a consumer: what goes wrong meanwhile is told to nobody else.
+fn reach(
+    settings: &Settings,
+    found: impl Fn(&Metadata) -> Result<Vec<String>, String>,
+) -> Result<Vec<String>, String> {
+    let context = PlainContext::new(&settings.name);
+    let consumer =
+        BaseConsumer::from_config_and_context(&settings.reader(), context).map_err(|error| unmade(&error))?;
+    let error = match consumer.fetch_metadata(None, PATIENCE) {
+        Ok(metadata) => return found(&metadata),
+        Err(error) => error,
+    };
+    // The client hands out what it has to say only when it is polled.
+    let told = std::iter::repeat_with(|| consumer.poll(Duration::ZERO)).take(MOST_TOLD);
+    let _ = told.take_while(Option::is_some).count();
+    let why = unreachable(&settings.brokers, &error);
+    Err(match consumer.context().trouble() {
+        Some(trouble) => format!("{why} (the client says: {trouble})"),
+        None => why,
+    })
 }
 
 pub(super) fn unreachable(brokers: &str, error: &KafkaError) -> String {

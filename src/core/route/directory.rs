@@ -73,6 +73,12 @@ impl Unknown {
     }
 }
 
+/// Who keeps a directory. A [`DirectoryId`] is of one config; a keeper goes on for as long as the directory
+/// has its name and its place, and one that is started anew is another one. So what a former keeper may
+/// still tell is never taken for that of the directory which has its id by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeeperId(pub u64);
+
 /// What a keeper tells of a directory.
 #[derive(Debug)]
 pub enum Update {
@@ -138,6 +144,11 @@ impl Directories {
     /// Whether all are loaded.
     pub fn are_loaded(&self) -> bool {
         self.maps.iter().all(Option::is_some)
+    }
+
+    /// Takes out everything that one directory holds: it is not loaded any more.
+    pub fn take(&mut self, directory: DirectoryId) -> Option<Map> {
+        self.maps.get_mut(usize::from(directory.0))?.take()
     }
 
     /// Puts all of a directory in place of what it held.

@@ -82,7 +82,8 @@ impl Scheduler {
         let mut in_use: Vec<bool> = vec![false; self.settings.routes.len()];
         let groups = self.held.groups.iter().map(|group| group.route);
         let burials = self.burials.values().filter_map(|burial| burial.route);
-        groups.chain(burials).for_each(|id| in_use[usize::from(id.0)] = true);
+        let waits = self.unrouted.routes();
+        groups.chain(burials).chain(waits).for_each(|id| in_use[usize::from(id.0)] = true);
         let mut is_known = in_use.clone();
         self.routes.iter().for_each(|id| is_known[usize::from(id.0)] = true);
         let mut known: BTreeMap<&str, Vec<RouteId>> = BTreeMap::new();

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::status::{Fate, GateCause, GateState};
 use super::test_bed::{ACCEPTED, ACCOUNT, Bed, failed, limits, message, plan, settings};
 use super::{Effect, OnFull, Renewal, RoutePolicy, Settings};
-use crate::core::model::{Class, Failure, Message, Path, Plan, RouteId};
+use crate::core::model::{Class, DirectoryId, Failure, Message, Path, Plan, RouteId, Wait};
 use crate::core::provider::{Limits, Outcome, Session, Throttle, Trouble};
 use crate::core::share::{Grant, Growth, Quotas};
 use crate::core::time::Mono;
@@ -87,6 +87,19 @@ fn the_names_of_letters_stay_right_while_they_are_written() {
     bed.planned(0, Plan { failures: vec![failure], ..plan(Vec::new()) });
     assert_eq!(reload(&mut bed, with_routes(&["new"], false), Renewal::None), [RouteId(1)]);
     assert_eq!(&*bed.scheduler.route_names()[0], "gone");
+}
+
+#[test]
+fn a_record_that_waits_for_its_key_keeps_the_name_of_its_route() {
+    let mut bed = Bed::new(with_routes(&["gone"], false), 1);
+    let wait = Wait { directory: DirectoryId(0), key: "k".into(), at_most: None, error: String::new() };
+    let waits = Plan { route: Some(RouteId(0)), waits: Some(Box::new(wait)), ..plan(Vec::new()) };
+    bed.planned(0, waits);
+    assert_eq!(reload(&mut bed, with_routes(&["new"], false), Renewal::None), [RouteId(1)]);
+    assert_eq!(&*bed.scheduler.route_names()[0], "gone");
+    let woken = bed.scheduler.wake_all().remove(0);
+    bed.scheduler.handle_woken(woken, plan(Vec::new()), bed.now);
+    assert_eq!(reload(&mut bed, with_routes(&["newer"], false), Renewal::None), [RouteId(0)]);
 }
 
 #[test]

@@ -58,6 +58,11 @@ impl Woken {
         &self.record
     }
 
+    /// Its place in the order of arrival.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Others may have sent it meanwhile (P3).
     pub fn mark_maybe_sent(&mut self) {
         self.maybe_sent = true;
@@ -112,6 +117,11 @@ impl Unrouted {
         self.deadlines.first().map(|&(at, _)| at)
     }
 
+    /// The routes that those who wait had.
+    pub fn routes(&self) -> impl Iterator<Item = RouteId> {
+        self.waiting.values().filter_map(|waiting| waiting.route)
+    }
+
     /// How many wait for keys of each directory.
     pub fn counts(&self) -> BTreeMap<DirectoryId, usize> {
         self.counts.clone()
@@ -152,6 +162,13 @@ impl Scheduler {
     /// A directory was loaded as a whole: the records whose key it knows now, in the order they came in.
     pub fn wake_known(&mut self, directory: DirectoryId, is_known: impl FnMut(&str) -> bool) -> Vec<Woken> {
         let numbers = self.unrouted.of_known(directory, is_known);
+        self.wake(&numbers)
+    }
+
+    /// There are other directories and routes from now on: all records that wait, in the order they came
+    /// in. Those that are woken and not handed back yet are not among them.
+    pub fn wake_all(&mut self) -> Vec<Woken> {
+        let numbers: Vec<u64> = self.unrouted.waiting.keys().copied().collect();
         self.wake(&numbers)
     }
 

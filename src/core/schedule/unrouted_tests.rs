@@ -228,3 +228,24 @@ fn p7_a_wait_weighs_what_it_keeps() {
     assert_eq!(long - short, 200, "the key, and the text of the letter that names it");
     assert!((300 + 512..2_000).contains(&short), "{short} bytes, the record's value with them");
 }
+
+#[test]
+fn all_that_wait_are_woken_in_the_order_of_arrival_and_keep_their_time() {
+    let mut bed = Bed::new(settings(), 2);
+    for (partition, directory, key) in [(0, OTHER, "b"), (1, ROOMS, "c"), (0, ROOMS, "a"), (1, OTHER, "b")] {
+        bed.planned(partition, waits(directory, key));
+    }
+    bed.pass(6 * SECONDS);
+    let mut woken = bed.scheduler.wake_all();
+    assert!(woken.is_sorted_by_key(Woken::number) && woken.len() == 4);
+    assert_eq!((waiting(&bed, ROOMS), waiting(&bed, OTHER)), (0, 0));
+    assert!(bed.scheduler.wake_all().is_empty());
+    for again in woken.split_off(2) {
+        bed.scheduler.handle_woken(again, waits(ROOMS, "a"), bed.now);
+    }
+    route(&mut bed, woken, "1001");
+    assert_eq!(accept(&mut bed), ["0-0", "1-0"]);
+    assert_eq!(waiting(&bed, ROOMS), 2);
+    bed.pass(4 * SECONDS);
+    assert_eq!(bed.letters.len(), 2, "ten seconds since they came");
+}

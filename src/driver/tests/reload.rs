@@ -60,6 +60,7 @@ fn reread(url: &str, route: &str, calls: u32, sharing: Sharing) -> Reread {
         accounts: vec![account],
         settings,
         planner: Box::new(planner),
+        directories: Vec::new(),
         drain_timeout: Duration::from_secs(5),
     };
     Reread::Takes { reload: Box::new(reload), needs_restart: vec!["admin.listen".to_owned()] }
@@ -111,12 +112,17 @@ async fn a_refusal_is_noted_and_changes_nothing() {
     assert_eq!(report.config.problems, problems);
     assert_eq!(report.config.last.map(|(_, how)| how), Some(ReloadResult::Refused));
     assert_eq!(slots(&world).await, before);
-    assert_eq!(world.handle.reload(Reread::Same { needs_restart: Vec::new() }).await, Ok(1));
+    assert_eq!(
+        world.handle.reload(Reread::Same { needs_restart: Vec::new(), directories: Vec::new() }).await,
+        Ok(1)
+    );
     let report = world.handle.report().await.unwrap();
     assert!(report.config.problems.is_empty() && report.config.results == [0, 1, 1]);
     let handle = world.handle.clone();
     assert_eq!(world.stop().await, Ended::Drained);
-    assert!(handle.reload(Reread::Same { needs_restart: Vec::new() }).await.is_err());
+    assert!(
+        handle.reload(Reread::Same { needs_restart: Vec::new(), directories: Vec::new() }).await.is_err()
+    );
 }
 
 #[tokio::test]

@@ -430,7 +430,10 @@ fn look_up(record: &Record, directories: &Directories) -> Plan {
             let wait = Wait { directory, key: key.into(), at_most, error: "not known".to_owned() };
             Plan { messages: Vec::new(), unknown: Some(directory), waits: Some(Box::new(wait)), ..plan }
         }
-        Lookup::NotLoaded => panic!("nothing is planned before the directory is loaded"),
+        Lookup::NotLoaded => {
+            let wait = Wait { directory, key: key.into(), at_most: None, error: String::new() };
+            Plan { messages: Vec::new(), waits: Some(Box::new(wait)), ..plan }
+        }
     }
 }
 
