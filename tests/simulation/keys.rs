@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use roomcast::core::model::{DirectoryId, Plan, Wait};
+use roomcast::core::schedule::Woken;
 
 use crate::spec::{EventNo, Source};
 use crate::world::{Happening, ProcessNo, World, millis};
@@ -92,12 +93,21 @@ impl World {
         if !of.alive || of.stopping {
             return;
         }
+        let woken = self.processes[process].scheduler.wake_key(ROOMS, key);
+        self.seen.waited_for_keys += woken.len() as u64;
+        self.plan_woken(process, woken);
+    }
+
+    /// Plans records anew that waited; those whose key is not known still go on waiting.
+    pub fn plan_woken(&mut self, process: ProcessNo, woken: Vec<Woken>) {
         let now = self.now_of(process);
-        for woken in self.processes[process].scheduler.wake_key(ROOMS, key) {
-            self.seen.waited_for_keys += 1;
+        for woken in woken {
             let event = self.processes[process].events[&woken.record().id];
-            self.law_routed(process, event);
-            let plan = self.plan_of(process, event);
+            let routed = self.plan_of(process, event);
+            let plan = self.waiting_plan(event, &routed).unwrap_or(routed);
+            if plan.waits.is_none() {
+                self.law_routed(process, event);
+            }
             self.processes[process].scheduler.handle_woken(woken, plan, now);
         }
         self.drain(process);

@@ -68,7 +68,9 @@ impl World {
         for process in 0..self.processes.len() {
             if self.processes[process].alive && !self.processes[process].stopping {
                 self.take_up(process, settings.clone(), &renewals);
-                self.drain(process);
+                // There may be other directories: all that wait are planned anew.
+                let waiting = self.processes[process].scheduler.wake_all();
+                self.plan_woken(process, waiting);
             }
         }
     }
