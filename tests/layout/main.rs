@@ -66,6 +66,31 @@ fn no_file_names_a_folder_of_one_machine_or_holds_leftovers() {
     assert_none(&files.flat_map(|(path, text)| laws::text(&path, &text)).collect::<Vec<_>>());
 }
 
+/// The text between the quotes of a key in a table of planted bugs: `'…'`, or three quotes and a line break.
+fn quoted(table: &str, key: &str) -> Option<String> {
+    let rest = table.split_once(&format!("\n{key} = "))?.1;
+    match rest.strip_prefix("'''\n") {
+        Some(long) => long.split_once("'''").map(|(text, _)| text.to_owned()),
+        None => rest.get(1..)?.split_once(rest.chars().next()?).map(|(text, _)| text.to_owned()),
+    }
+}
+
+/// A bug whose text is gone cannot be planted any more, and nobody would see that it is found no longer.
+#[test]
+fn the_text_of_every_planted_bug_stands_once() {
+    let files = tracked();
+    let text_of = |name: &str| files.iter().find(|(path, _)| path == name).map(|(_, text)| text.as_str());
+    let bugs = text_of("tests/simulation/planted.toml").expect("there is a list of planted bugs");
+    let bugs: Vec<&str> = bugs.split("[[bug]]").skip(1).collect();
+    assert!(bugs.len() >= 30, "only {} bugs", bugs.len());
+    let wrong = bugs.iter().filter_map(|bug| {
+        let [name, file, find] = ["name", "file", "find"].map(|key| quoted(bug, key).unwrap_or_default());
+        let times = text_of(&file).map_or(0, |text| text.matches(&find).count());
+        (find.is_empty() || times != 1).then(|| format!("{name}: its text stands {times} times in {file:?}"))
+    });
+    assert_none(&wrong.collect::<Vec<_>>());
+}
+
 #[test]
 fn the_changelog_keeps_its_shape() {
     let files = tracked();
