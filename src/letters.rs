@@ -1,28 +1,43 @@
 //! Dead letters seen from outside the loop: found, looked at, asked for, discarded.
 //!
 //! ```text
+//! place    dead-letter topics, each once      filters  words → query
 //! query    which letters are meant           states   what became of each, in little memory
+//! tell     a letter as data                  chain    a letter, its row, those before and after it
+//! stats    counts                            discard  letters that nobody wants any more
 //! source   requests for replays, as the loop reads them
 //! ```
 //!
 //! [`scan`] goes through the letters of one dead-letter topic as they stand there, a few in memory at a
-//! time, and hands over those that a [`query::Query`] means. It knows `core` and `broker` alone; the
-//! command line and the API are built on it. What a letter's row says is `core::replay`'s business.
+//! time, and hands over those that a [`query::Query`] means; [`Look`] does so for several topics, reads
+//! their states when it comes upon the first letter, and hands over each letter once. It knows `core` and
+//! `broker` alone; the command line and the API are built on it. What a letter's row says is
+//! `core::replay`'s business.
 
+pub mod chain;
+pub mod discard;
+pub mod filters;
+pub mod place;
 pub mod query;
 pub mod source;
 pub mod states;
+pub mod stats;
+pub mod tell;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
+use self::place::Place;
 use self::query::Query;
 use self::states::States;
 use crate::broker::Archive;
 use crate::core::model::Record;
 use crate::core::replay::{State, Told};
 
-/// Letters on their way from the broker to whoever looks at them.
-const AHEAD: usize = 256;
+/// Letters on their way from the broker to whoever looks at them. Each may be as large as a record.
+const AHEAD: usize = 32;
 
 /// A letter as it was found.
 #[derive(Clone, Debug)]
@@ -59,14 +74,9 @@ pub async fn scan(
     let look = async {
         let mut seen = Seen::default();
         while let Some(record) = records.recv().await {
-            let Ok(told) = Told::read(&record) else {
-                seen.others += 1;
-                continue;
-            };
-            seen.letters += 1;
-            let state = states.of(told.letter);
-            let found = Found { told, record, state };
-            if query.means(&found) && !take(found) {
+            if let Some(found) = seen.meant(record, states, query)
+                && !take(found)
+            {
                 break;
             }
         }
@@ -76,4 +86,97 @@ pub async fn scan(
     };
     let (read, seen) = tokio::join!(archive.read(into), look);
     read.map(|()| seen)
+}
+
+impl Seen {
+    /// Counts a record; the letter that it is, if that is meant.
+    fn meant(&mut self, record: Record, states: &States, query: &Query) -> Option<Found> {
+        let Ok(told) = Told::read(&record) else {
+            self.others += 1;
+            return None;
+        };
+        self.letters += 1;
+        let state = states.of(told.letter);
+        let found = Found { told, record, state };
+        query.means(&found).then_some(found)
+    }
+}
+
+/// A look through the letters of several dead-letter topics, one topic after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// The topics.
+    pub places: &'a [Place],
+    /// Which letters are meant.
+    pub query: &'a Query,
+    /// Counts the letters looked at, for those who show how far it is.
+    pub passed: &'a AtomicU64,
+}
+
+impl Look<'_> {
+    /// Sends every letter that is meant with the number of its place, each once (a Kafka topic may hold it
+    /// twice; the ids handed over are kept, some 35 bytes each), until nobody receives any more. A place
+    /// without letters is not asked for their states.
+    ///
+    /// # Errors
+    /// What the brokers say; the letters of those that can be read are sent nevertheless.
+    pub async fn send(self, into: mpsc::Sender<(usize, Found)>) -> Result<Seen, String> {
+        let (mut seen, mut wrong) = (Seen::default(), Vec::new());
+        for (number, place) in self.places.iter().enumerate() {
+            if into.is_closed() {
+                break;
+            }
+            if let Err(why) = self.one(number, place, &into, &mut seen).await {
+                wrong.push(format!("{place}: {why}"));
+            }
+        }
+        if wrong.is_empty() { Ok(seen) } else { Err(wrong.join("; ")) }
+    }
+
+    /// Hands every letter that is meant to `take`, as [`Self::send`] would send it, until that says `false`.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn each(self, mut take: impl FnMut(usize, Found) -> bool) -> Result<Seen, String> {
+        let (into, mut letters) = mpsc::channel(1);
+        let hear = async {
+            while let Some((place, found)) = letters.recv().await {
+                if !take(place, found) {
+                    break;
+                }
+            }
+            drop(letters);
+        };
+        tokio::join!(self.send(into), hear).0
+    }
+
+    async fn one(
+        self,
+        number: usize,
+        place: &Place,
+        into: &mpsc::Sender<(usize, Found)>,
+        seen: &mut Seen,
+    ) -> Result<(), String> {
+        let (found, mut records) = mpsc::channel(AHEAD);
+        let look = async {
+            let mut states = None;
+            let mut sent = HashSet::new();
+            while let Some(record) = records.recv().await {
+                let states = match &states {
+                    Some(states) => states,
+                    None => &*states.insert(States::load(&*place.archive.table()).await?),
+                };
+                let letter = seen.meant(record, states, self.query);
+                self.passed.fetch_add(1, Ordering::Relaxed);
+                let Some(letter) = letter.filter(|letter| sent.insert(letter.told.letter)) else { continue };
+                if into.send((number, letter)).await.is_err() {
+                    break;
+                }
+            }
+            drop(records);
+            Ok(())
+        };
+        let (read, looked) = tokio::join!(place.archive.read(found), look);
+        looked.and(read)
+    }
 }

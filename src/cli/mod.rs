@@ -7,6 +7,7 @@ pub mod cases;
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod letters;
 pub mod live;
 pub mod output;
 pub mod record;
@@ -61,6 +62,7 @@ Examples:
   echo '{\"type\":\"gift.sent\"}' | roomcast explain -c roomcast.toml --key 42
   roomcast test -c roomcast.toml               do the cases in *.test.toml beside it still hold?
   roomcast send -c roomcast.toml --account live --room 42 --text 'hello'
+  roomcast letters list -c roomcast.toml       what could not be delivered, and why?
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the config is wrong.";
 
@@ -80,6 +82,9 @@ pub enum Command {
     Test(cases::Args),
     /// Send one text to one room now, and show the provider's answer.
     Send(send::Args),
+    /// Work the dead letters: list them, look at one, count them, discard them.
+    #[command(subcommand)]
+    Letters(letters::Command),
     /// Stand in for a provider (logins, limits, bans, silent drops, repeats and faults as it has them)
     /// or for a Kafka broker.
     #[command(subcommand)]
@@ -139,6 +144,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Error> {
         Command::Explain(args) => explain::run(cli, args),
         Command::Test(args) => cases::run(cli, args),
         Command::Send(args) => send::run(cli, args),
+        Command::Letters(command) => letters::run(cli, command),
         Command::Simulate(target) => {
             runtime()?.block_on(simulate::run(target.clone()))?;
             Ok(ExitCode::SUCCESS)

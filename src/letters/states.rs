@@ -1,6 +1,6 @@
 //! What became of each letter, in little memory: a byte and an id for each that has a row.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::broker::Table;
@@ -37,8 +37,33 @@ impl States {
         }
     }
 
+    /// Whether nothing is left to be done about a letter.
+    pub fn is_final(&self, letter: LetterId) -> bool {
+        self.of(letter).is_final()
+    }
+
     /// What became of a letter; one without a row is open.
     pub fn of(&self, letter: LetterId) -> State {
         self.0.get(&letter).copied().unwrap_or(State::Open)
     }
+}
+
+/// The rows of these letters, as far as they have one.
+///
+/// # Errors
+/// What the broker says.
+pub async fn rows(table: &dyn Table, wanted: BTreeSet<LetterId>) -> Result<BTreeMap<LetterId, Row>, String> {
+    let rows = Arc::new(Mutex::new(BTreeMap::new()));
+    let into = Arc::clone(&rows);
+    let take = move |key: &str, value: Option<&[u8]>| {
+        let Some(letter) = Row::letter(key).filter(|letter| wanted.contains(letter)) else { return };
+        let mut rows = into.lock().unwrap_or_else(PoisonError::into_inner);
+        match value.map(Row::read) {
+            None => drop(rows.remove(&letter)),
+            Some(Ok(row)) => drop(rows.insert(letter, row)),
+            Some(Err(_)) => {}
+        }
+    };
+    table.each(Box::new(take)).await?;
+    Ok(std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner)))
 }

@@ -181,16 +181,23 @@ impl Told {
 /// Why the record is no request.
 pub fn open(record: &Record) -> Result<(Request, Record), String> {
     let request = Request { told: Told::read(record)?, asked: Asked::read(record)? };
+    let restored = restored(record, &request.told);
+    Ok((request, restored))
+}
+
+/// The record that a letter, or a request made of it, was written for: as it was then, with the letter's
+/// headers beside its own.
+pub fn restored(record: &Record, told: &Told) -> Record {
     let mut restored = record.clone();
-    restored.origin = request.told.origin.clone();
-    restored.timestamp = request.told.timestamp;
+    restored.origin = told.origin.clone();
+    restored.timestamp = told.timestamp;
     restored.maybe_tried = true;
     for (name, _) in &mut restored.headers {
         if let Some(own) = strip(name, KEPT_NATS) {
             *name = Arc::from(format!("Nats-{own}"));
         }
     }
-    Ok((request, restored))
+    restored
 }
 
 fn strip<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
