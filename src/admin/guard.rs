@@ -17,6 +17,9 @@ use secrecy::{ExposeSecret, SecretString};
 /// Paths that need no token wherever they are asked for.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
+/// What shows payloads or changes something needs the token even where only this machine can ask.
+const GUARDED: &str = "/api/letters";
+
 /// What requests are measured against.
 pub(super) struct Guard {
     token: SecretString,
@@ -78,7 +81,8 @@ impl Guard {
         if is_cross_site(headers, host.as_ref()) {
             return Err(Refusal::CrossSite);
         }
-        if !known && !self.loopback && !OPEN.contains(&path) {
+        let guarded = path.strip_prefix(GUARDED).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if !known && (guarded || !self.loopback && !OPEN.contains(&path)) {
             return Err(Refusal::Token);
         }
         Ok(())
@@ -161,6 +165,16 @@ mod tests {
         for path in OPEN {
             assert_eq!(judge(false, path, &[host]), Ok(()));
         }
+    }
+
+    #[test]
+    fn letters_need_the_token_even_on_the_loopback() {
+        let host = ("host", "127.0.0.1:9600");
+        for path in ["/api/letters", "/api/letters/stats", "/api/letters/discard"] {
+            assert_eq!(judge(true, path, &[host]), Err(Refusal::Token), "{path}");
+            assert_eq!(judge(true, path, &[host, ("authorization", "Bearer s3cret")]), Ok(()), "{path}");
+        }
+        assert_eq!(judge(true, "/api/lettersquare", &[host]), Ok(()), "that is no letter");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! token nor Host is asked for. It reads through the driver's handle and decides nothing. Started by
 //! `cli::run`.
 
+mod api;
 mod guard;
+pub mod letters;
 pub mod metrics;
 mod status;
 #[cfg(test)]
@@ -19,7 +21,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::middleware;
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
@@ -46,6 +48,8 @@ pub struct View {
     pub handle: Handle,
     /// Names of sources and accounts.
     pub names: Arc<Names>,
+    /// The dead letters.
+    pub letters: letters::Desk,
 }
 
 /// The listeners at work; dropping it ends them.
@@ -91,7 +95,7 @@ impl Bound {
         let (main, listen) = self.main;
         let guard = Arc::new(guard::Guard::new(self.token, listen.ip().is_loopback()));
         let everything = probe_routes()
-            .merge(Router::new().route("/api/status", get(api_status)))
+            .merge(api::routes())
             .with_state(view.clone())
             .layer(middleware::from_fn_with_state(guard, guard::check));
         let mut serving = Serving { listen, probes: None, tasks: vec![spawn(main, everything)] };
@@ -148,13 +152,6 @@ async fn metrics_text(State(view): State<View>) -> Response {
     match metrics::encode(report, view.names) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-async fn api_status(State(view): State<View>) -> Response {
-    match view.handle.detailed_report().await {
-        Some(report) => Json(status::json(&report, &view.names)).into_response(),
-        None => ended(),
     }
 }
 

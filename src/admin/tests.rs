@@ -24,7 +24,7 @@ use crate::driver::{
 };
 
 /// A loop without sources and accounts.
-fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
+pub(super) fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
     let clock = Clock::start();
     let settings = Schedule {
         accounts: Vec::new(),
@@ -50,10 +50,10 @@ fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
         lookups: crate::driver::Lookups::default(),
         replays: Replays::default(),
     });
-    (driver, View { handle, names }, sender)
+    (driver, View { handle, names, letters: letters::Desk::new(Vec::new()) }, sender)
 }
 
-async fn get_page(address: SocketAddr, path: &str, host: &str) -> (u16, String) {
+pub(super) async fn get_page(address: SocketAddr, path: &str, host: &str) -> (u16, String) {
     crate::http::install_crypto();
     let client = reqwest::Client::new();
     let asked = client.get(format!("http://{address}{path}")).header("host", host).send().await.unwrap();

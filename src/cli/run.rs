@@ -144,6 +144,7 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
     let (sender, inbox) = mpsc::channel(INBOX);
     let (replays, requests) = start_replays(&app.replays, &app.sources, app.letters.max_replays, &sender);
     let mut sources = Vec::new();
+    let letters = letters::place::places(app.sources.iter().map(|source| (&source.name, &*source.broker)));
     for source in app.sources {
         let (kind, dead_letter) = (source.broker.kind(), source.broker.dead_letter());
         info!(source = %source.name, kind, dead_letter, "starting source");
@@ -166,7 +167,11 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
         lookups,
         replays,
     });
-    let serving = port.serve(admin::View { handle: handle.clone(), names });
+    let serving = port.serve(admin::View {
+        handle: handle.clone(),
+        names,
+        letters: admin::letters::Desk::new(letters),
+    });
     let token_file = made.as_ref().map(|made| made.path().to_owned());
     info!(listen = %serving.listen, probes = ?serving.probes, ?token_file, "admin port open");
     Ok(Daemon { driver, handle, serving, made, keepers, directories })

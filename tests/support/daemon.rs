@@ -113,6 +113,22 @@ impl Daemon {
         http::get(&format!("http://{}{path}", self.address()?))
     }
 
+    /// GET with the admin token; `None` when nobody answers.
+    pub fn get_with_token(&self, path: &str) -> Option<Answer> {
+        http::get_with_token(&format!("{}{path}", self.url()), TOKEN)
+    }
+
+    /// POST of a JSON text with the admin token; `None` when nobody answers.
+    pub fn post(&self, path: &str, json: String) -> Option<Answer> {
+        http::post_with_token(&format!("{}{path}", self.url()), TOKEN, json)
+    }
+
+    /// `http://` and its admin address.
+    #[track_caller]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address().expect("it has said where its admin port is"))
+    }
+
     /// Where it says that its admin port is; `None` before it has said so.
     fn address(&self) -> Option<String> {
         let line =

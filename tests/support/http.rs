@@ -33,6 +33,11 @@ pub fn get_with_token(url: &str, token: &str) -> Option<Answer> {
     answer(CLIENT.get(url).bearer_auth(token))
 }
 
+/// POST of a JSON text with the admin token; `None` when there was no answer.
+pub fn post_with_token(url: &str, token: &str, json: String) -> Option<Answer> {
+    answer(CLIENT.post(url).bearer_auth(token).header("content-type", "application/json").body(json))
+}
+
 /// POST of a form with more headers; `None` when there was no answer.
 pub fn post_form(url: &str, headers: &[(&str, &str)], form: String) -> Option<Answer> {
     let request = CLIENT.post(url).header("content-type", "application/x-www-form-urlencoded;charset=utf-8");
