@@ -6,6 +6,8 @@
 //! tell     a letter as data                  chain    a letter, its row, those before and after it
 //! stats    counts                            discard  letters that nobody wants any more
 //! source   requests for replays, as the loop reads them
+//! ask      requests for replays               rows     the state table as it changes
+//! plan     what a replay would do            rate     so many a second
 //! ```
 //!
 //! [`scan`] goes through the letters of one dead-letter topic as they stand there, a few in memory at a
@@ -14,11 +16,15 @@
 //! `broker` alone; the command line and the API are built on it. What a letter's row says is
 //! `core::replay`'s business.
 
+pub mod ask;
 pub mod chain;
 pub mod discard;
 pub mod filters;
 pub mod place;
+pub mod plan;
 pub mod query;
+pub mod rate;
+pub mod rows;
 pub mod source;
 pub mod states;
 pub mod stats;
@@ -33,6 +39,7 @@ use self::place::Place;
 use self::query::Query;
 use self::states::States;
 use crate::broker::Archive;
+use crate::core::letter::LetterId;
 use crate::core::model::Record;
 use crate::core::replay::{State, Told};
 
@@ -74,7 +81,7 @@ pub async fn scan(
     let look = async {
         let mut seen = Seen::default();
         while let Some(record) = records.recv().await {
-            if let Some(found) = seen.meant(record, states, query)
+            if let Some(found) = seen.meant(record, |letter| states.of(letter), query)
                 && !take(found)
             {
                 break;
@@ -88,15 +95,42 @@ pub async fn scan(
     read.map(|()| seen)
 }
 
+/// The same for one who takes at their own pace: the letters go `into` a channel, until it is closed.
+///
+/// # Errors
+/// What the broker says.
+pub async fn scan_into(
+    archive: &dyn Archive,
+    state: impl Fn(LetterId) -> State,
+    query: &Query,
+    into: mpsc::Sender<Found>,
+) -> Result<Seen, String> {
+    let (read_into, mut records) = mpsc::channel(AHEAD);
+    let look = async {
+        let mut seen = Seen::default();
+        while let Some(record) = records.recv().await {
+            let Some(found) = seen.meant(record, &state, query) else { continue };
+            if into.send(found).await.is_err() {
+                break;
+            }
+        }
+        // The archive sees that nobody takes any more, and the one who takes that there is no more.
+        drop((records, into));
+        seen
+    };
+    let (read, seen) = tokio::join!(archive.read(read_into), look);
+    read.map(|()| seen)
+}
+
 impl Seen {
     /// Counts a record; the letter that it is, if that is meant.
-    fn meant(&mut self, record: Record, states: &States, query: &Query) -> Option<Found> {
+    fn meant(&mut self, record: Record, state: impl Fn(LetterId) -> State, query: &Query) -> Option<Found> {
         let Ok(told) = Told::read(&record) else {
             self.others += 1;
             return None;
         };
         self.letters += 1;
-        let state = states.of(told.letter);
+        let state = state(told.letter);
         let found = Found { told, record, state };
         query.means(&found).then_some(found)
     }
@@ -166,7 +200,7 @@ impl Look<'_> {
                     Some(states) => states,
                     None => &*states.insert(States::load(&*place.archive.table()).await?),
                 };
-                let letter = seen.meant(record, states, self.query);
+                let letter = seen.meant(record, |letter| states.of(letter), self.query);
                 self.passed.fetch_add(1, Ordering::Relaxed);
                 let Some(letter) = letter.filter(|letter| sent.insert(letter.told.letter)) else { continue };
                 if into.send((number, letter)).await.is_err() {

@@ -143,6 +143,8 @@ impl Line {
 pub(super) async fn list(State(view): State<View>, RawQuery(query): RawQuery) -> Result<Response, Wrong> {
     let (filters, limit) = parameters(query.as_deref(), "limit")?;
     let begun = view.letters.begin(&filters, &[Fate::Open])?;
+    // Whoever looks at letters lets sources go on that the flood guard keeps back.
+    view.handle.letters_seen();
     let (lines, mut listed) = mpsc::channel(AHEAD);
     tokio::spawn(async move { feed(&begun, limit.unwrap_or(LIMIT), &lines).await });
     // A broker that is away is told by the status while there is one to tell.

@@ -11,7 +11,7 @@ use super::*;
 use crate::admin::api::{OPENAPI, ROUTES};
 use crate::admin::tests::idle_loop;
 use crate::admin::{Serving, Settings, listen};
-use crate::broker::{Archive, Boxed, EachRow, Placed, Table};
+use crate::broker::{Archive, Boxed, EachRow, Later, Part, Placed, Stands, Table};
 use crate::core::letter::{Letter, LetterId, Names};
 use crate::core::model::{
     BaseId, Class, Epoch, Origin, PartitionId, Record, RecordId, Room, SourceId, Tries,
@@ -56,6 +56,10 @@ impl Archive for Shelf {
 
     fn readers(&self) -> Boxed<'_, Result<usize, String>> {
         Box::pin(async { Ok(1) })
+    }
+
+    fn later(&self, _: BTreeMap<Part, Stands>) -> Boxed<'_, Result<Later, String>> {
+        unreachable!("nobody asks what would be replayed")
     }
 
     fn table(&self) -> Arc<dyn Table> {

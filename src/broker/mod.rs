@@ -8,7 +8,7 @@
 pub mod kafka;
 pub mod nats;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -233,9 +233,47 @@ pub trait Archive: Send + Sync {
     /// pinned to it. One that was killed counts for as long as the broker waits for it.
     fn readers(&self) -> Boxed<'_, Result<usize, String>>;
 
+    /// Which records that were finished came after others with the same key: of every key that is asked
+    /// about, the last one up to where the source has committed (JetStream: up to the ack floor of its
+    /// durable), keys alone being read. At most a million records of each partition are looked at; of a
+    /// stream that is not the source's own, or is spread over partitions, nothing is known.
+    fn later(&self, of: BTreeMap<Part, Stands>) -> Boxed<'_, Result<Later, String>>;
+
     /// The small table beside the letters.
     fn table(&self) -> Arc<dyn Table>;
 }
+
+/// A stream (Kafka: a topic) and the partition of it that names records for ever
+/// ([`Origin::lasting_partition`]).
+pub type Part = (Arc<str>, i32);
+
+/// Records of one [`Part`] that others may have come after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stands {
+    /// Keys, each with the offset of the oldest record that is asked about.
+    pub oldest: BTreeMap<Bytes, i64>,
+    /// Offsets of records that do not count as later ones.
+    pub except: BTreeSet<i64>,
+}
+
+/// What came later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Later {
+    /// By part and key, the offset of the last finished record that came after the oldest one asked about.
+    pub last: BTreeMap<Part, BTreeMap<Bytes, i64>>,
+    /// Whether there may be more than these: not all could be looked at.
+    pub is_cut: bool,
+}
+
+impl Later {
+    /// Whether a finished record with that key is known to have come after that offset.
+    pub fn is_after(&self, part: &Part, key: &[u8], offset: i64) -> bool {
+        self.last.get(part).and_then(|keys| keys.get(key)).is_some_and(|last| *last > offset)
+    }
+}
+
+/// The most records of a partition that [`Archive::later`] looks at.
+const LATER_MOST: i64 = 1_000_000;
 
 /// What became of a request that was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,6 +316,18 @@ pub trait Table: Send + Sync {
 
     /// Sets a row; done when the broker has confirmed it.
     fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>>;
+
+    /// Sets a row unless `stays` says of the one that is there that it is to stay; then that one is given
+    /// back. Kafka compares nothing: there the row is set, and what it was before is the caller's to know.
+    fn put_unless<'a>(
+        &'a self,
+        key: String,
+        value: Bytes,
+        stays: &'a (dyn Fn(&[u8]) -> bool + Sync),
+    ) -> Boxed<'a, Result<Option<Bytes>, String>> {
+        let _ = stays;
+        Box::pin(async move { self.put(key, value).await.map(|()| None) })
+    }
 }
 
 /// A row with its revision.

@@ -90,7 +90,7 @@ pub fn found(app: &App, record: &Record) -> Explanation {
 
 /// The directories as far as they are files that can be read, and of the others why they are not looked
 /// up: nobody is spoken to.
-fn directories(app: &App) -> (Directories, Vec<String>) {
+pub fn directories(app: &App) -> (Directories, Vec<String>) {
     let mut directories = Directories::new(app.directories.len());
     let mut closed = Vec::new();
     for directory in &app.directories {

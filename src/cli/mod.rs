@@ -82,7 +82,7 @@ pub enum Command {
     Test(cases::Args),
     /// Send one text to one room now, and show the provider's answer.
     Send(send::Args),
-    /// Work the dead letters: list them, look at one, count them, discard them.
+    /// Work the dead letters: list them, look at one, count, replay or discard them.
     #[command(subcommand)]
     Letters(letters::Command),
     /// Stand in for a provider (logins, limits, bans, silent drops, repeats and faults as it has them)

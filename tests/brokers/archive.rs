@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use roomcast::broker::{Archive, Build, Placed};
+use roomcast::broker::{Archive, Build, Part, Placed, Stands};
 use roomcast::core::letter::{Letter, Names, Sealed};
 use roomcast::core::model::{BaseId, Class, Origin, Record, Room, Tries};
 use roomcast::core::replay::{Asked, Content, open};
@@ -259,6 +259,45 @@ fn archive_finds_a_value_where_it_stands_and_none_where_it_does_not() {
     });
 }
 
+/// Keys of the first records, and the last record of each that was finished after them.
+#[test]
+fn archive_tells_which_finished_records_came_after_others_of_their_key() {
+    on_every_broker(|bed, build| {
+        let archive = broker(build, &bed.settings()).archive();
+        let later = |of: &BTreeMap<Part, Stands>| block_on(archive.later(of.clone())).expect("it is told");
+        let mut source = Source::ready(build, &bed.settings());
+        bed.publish(&samples(0..30));
+        let records = source.records(30);
+        let key = |number: usize| Bytes::from(format!("room-{}", number % 7));
+        let at = |number: usize| records[number].origin.offset;
+        let part = (records[0].origin.stream.clone(), records[0].origin.lasting_partition());
+        let mut stands = Stands::default();
+        for number in [0, 2, 15] {
+            stands.oldest.insert(key(number), at(number));
+        }
+        stands.oldest.insert(Bytes::from("nobody"), at(0));
+        // Of those behind 2, the last finished one is itself a letter.
+        stands.except.insert(at(16));
+        let elsewhere = (Arc::from("another"), 0);
+        let of = BTreeMap::from([(part.clone(), stands.clone()), (elsewhere, stands)]);
+        assert!(later(&of).last.values().all(BTreeMap::is_empty), "nothing is finished");
+        source.settle(&records[..21]);
+        source.stop();
+        let told = later(&of);
+        let expected = BTreeMap::from([(key(0), at(14)), (key(2), at(9))]);
+        assert_eq!(told.last.get(&part), Some(&expected), "{told:?}");
+        assert!(told.is_after(&part, b"room-0", at(7)) && !told.is_after(&part, b"room-0", at(14)));
+        assert!(!told.is_after(&part, b"room-1", at(1)), "it was not asked about");
+        assert_eq!(told.last.values().map(BTreeMap::len).sum::<usize>(), 2, "{told:?}");
+        // As letters tell of it that do not name the stream.
+        let by_topic = (records[0].origin.topic.clone(), 0);
+        let told = later(&BTreeMap::from([(by_topic.clone(), of[&part].clone())]));
+        assert_eq!(told.last.get(&by_topic), Some(&expected), "{told:?}");
+        let own = BTreeMap::from([(part.clone(), of[&part].clone())]);
+        assert!(!later(&own).is_cut, "all of it was looked at");
+    });
+}
+
 #[test]
 fn archive_counts_who_reads_the_source() {
     on_every_broker(|bed, build| {
@@ -269,6 +308,33 @@ fn archive_counts_who_reads_the_source() {
         ask_until("the reader to be seen", PATIENCE, || (readers() == 1).then_some(()));
         source.stop();
         ask_until("nobody to read", PATIENCE, || (readers() == 0).then_some(()));
+    });
+}
+
+/// JetStream compares and sets; on Kafka the row is set.
+#[test]
+fn archive_sets_a_row_unless_the_one_that_is_there_stays() {
+    on_every_broker(|bed, build| {
+        Source::ready(build, &bed.settings()).stop();
+        let table = broker(build, &bed.settings()).archive().table();
+        let put = |value: &'static str| {
+            let stays = |there: &[u8]| there == b"final";
+            block_on(table.put_unless("a".to_owned(), Bytes::from(value), &stays))
+        };
+        assert_eq!(put("1"), Ok(None));
+        assert_eq!(put("final"), Ok(None));
+        let compares = bed.keeps_requests_apart();
+        assert_eq!(put("2"), Ok(compares.then(|| Bytes::from("final"))));
+        let there = if compares { "final" } else { "2" };
+        assert_eq!(block_on(table.load(|_| true)), Ok(vec![("a".to_owned(), Bytes::from(there))]));
+        // Many at once: one of them is the last, and nothing is lost on the way.
+        let all = (0..30).map(|number| {
+            let (key, value) = (format!("b{}", number % 3), Bytes::from(number.to_string()));
+            table.put_unless(key, value, &|there| there == b"final")
+        });
+        let done = block_on(futures_util::future::join_all(all));
+        assert!(done.iter().all(|done| *done == Ok(None)), "{done:?}");
+        assert_eq!(block_on(table.load(|key| key.starts_with('b'))).map(|rows| rows.len()), Ok(3));
     });
 }
 

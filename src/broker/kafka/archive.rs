@@ -4,6 +4,7 @@
 //! answered within a minute or so, or it is told why not. What waits for librdkafka does so on a thread of
 //! its own, which ends with the process.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use super::context::PlainContext;
 use super::letters::Writer;
 use super::sweep::{self, Reader};
 use super::table::StateTable;
-use super::{Archive, Boxed, Placed, Table, raw};
+use super::{Archive, Boxed, Later, Part, Placed, Stands, Table, later, raw};
 use crate::core::letter::Sealed;
 use crate::core::model::{Origin, Record};
 use crate::core::replay::Told;
@@ -95,6 +96,11 @@ impl Archive for Holdings {
                 format!("{}: the members of group {group} are not told: {why}", settings.brokers)
             })
         }))
+    }
+
+    fn later(&self, of: BTreeMap<Part, Stands>) -> Boxed<'_, Result<Later, String>> {
+        let settings = Arc::clone(&self.writer.settings);
+        Box::pin(aside(move || later::later(&settings, &of)))
     }
 
     fn table(&self) -> Arc<dyn Table> {

@@ -11,6 +11,7 @@ mod archive;
 mod commit;
 mod context;
 mod follow;
+mod later;
 mod letters;
 mod offsets;
 mod probe;
@@ -34,8 +35,8 @@ use self::letters::Writer;
 use self::settings::Settings;
 use self::table::StateTable;
 use super::{
-    Archive, Arrival, Boxed, Broker, Command, Followed, Inbox, Letters, Placed, SourceLimits, Started,
-    Status, Table,
+    Archive, Arrival, Boxed, Broker, Command, Followed, Inbox, LATER_MOST, Later, Letters, Part, Placed,
+    SourceLimits, Stands, Started, Status, Table,
 };
 use crate::core::model::SourceId;
 use crate::core::section::Section;

@@ -12,6 +12,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
@@ -38,7 +39,7 @@ pub(super) struct Reader {
 }
 
 /// Where each partition of a topic begins and ends.
-type Bounds = BTreeMap<i32, (i64, i64)>;
+pub(super) type Bounds = BTreeMap<i32, (i64, i64)>;
 
 impl Reader {
     /// One that will connect.
@@ -51,7 +52,7 @@ impl Reader {
 
     /// The partitions of a topic with the first offset and the end of each; `None` when there is no
     /// such topic.
-    fn bounds(&self, topic: &str) -> Result<Option<Bounds>, String> {
+    pub(super) fn bounds(&self, topic: &str) -> Result<Option<Bounds>, String> {
         let metadata = self.consumer.fetch_metadata(Some(topic), PATIENCE);
         let metadata = metadata.map_err(|error| unreachable(&self.brokers, &error))?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
@@ -87,8 +88,30 @@ impl Reader {
             .map(Some)
     }
 
+    /// What the group has committed of these partitions, as far as it has.
+    pub(super) fn committed(
+        &self,
+        topic: &str,
+        partitions: impl Iterator<Item = i32>,
+    ) -> Result<BTreeMap<i32, i64>, String> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(topic, partition);
+        }
+        if list.count() == 0 {
+            return Ok(BTreeMap::new());
+        }
+        let told = self.consumer.committed_offsets(list, PATIENCE).map_err(|error| {
+            format!("the broker does not tell what the group has committed of topic {topic}: {error}")
+        })?;
+        let offset = |at| if let Offset::Offset(offset) = at { Some(offset) } else { None };
+        let of =
+            |element: &TopicPartitionListElem<'_>| Some((element.partition(), offset(element.offset())?));
+        Ok(told.elements().iter().filter_map(of).collect())
+    }
+
     /// Reads partitions of a topic from these offsets on until `take` has had enough of each.
-    fn follow(
+    pub(super) fn follow(
         &self,
         topic: &str,
         from: &BTreeMap<i32, i64>,
@@ -166,14 +189,14 @@ impl Reader {
 }
 
 /// What there is to take.
-enum Step<'a> {
+pub(super) enum Step<'a> {
     Record(&'a BorrowedMessage<'a>),
     /// Nothing came for a moment.
     Quiet,
 }
 
 /// What is to come then.
-enum Next {
+pub(super) enum Next {
     More,
     /// No more of this partition.
     Enough,

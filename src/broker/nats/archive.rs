@@ -3,6 +3,7 @@
 //! It has a connection of its own, made when it is first asked and tried once each time: what is wrong is
 //! told, not waited for. It makes nothing but the table.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,10 +16,14 @@ use super::record::Maker;
 use super::settings::Settings;
 use super::table::Bucket;
 use super::{rescue, setup, sweep};
-use crate::broker::{Archive, Boxed, EachRow, Placed, Table};
+use crate::broker::{Archive, Boxed, EachRow, LATER_MOST, Later, Part, Placed, Stands, Table};
 use crate::core::letter::Sealed;
 use crate::core::model::{Origin, PartitionId, Record, SourceId};
 use crate::core::replay::Told;
+use crate::core::route::fits;
+
+/// Keys on their way from the broker.
+const LATER_AHEAD: usize = 256;
 
 /// The archive of one source.
 pub struct Holdings {
@@ -83,6 +88,68 @@ impl Holdings {
         Ok(is_it.then_some(stored.payload))
     }
 
+    /// The source's own stream alone is read: how far it is finished is known of no other.
+    async fn look_later(&self, of: BTreeMap<Part, Stands>) -> Result<Later, String> {
+        // A letter that does not name the stream has the subject for it.
+        let is_own = |(name, _): &Part| {
+            **name == *self.settings.stream
+                || self.settings.subjects.iter().any(|subject| fits(subject, name))
+        };
+        let (own, others): (BTreeMap<Part, Stands>, _) = of.into_iter().partition(|(part, _)| is_own(part));
+        let mut later = Later { is_cut: !others.is_empty(), ..Later::default() };
+        let mut stands = Stands::default();
+        for part in own.values() {
+            stands.except.extend(&part.except);
+            for (key, offset) in &part.oldest {
+                let oldest = stands.oldest.entry(key.clone()).or_insert(*offset);
+                *oldest = (*oldest).min(*offset);
+            }
+        }
+        let Some(oldest) = stands.oldest.values().min() else { return Ok(later) };
+        let [lane] = &Lane::all(&self.settings)[..] else {
+            later.is_cut = true;
+            return Ok(later);
+        };
+        let client = self.link.reach(&self.settings).await?;
+        let jetstream = jetstream(client.clone());
+        let Some(stream) = setup::find_stream(&jetstream, &lane.stream).await? else { return Ok(later) };
+        let floor = match stream.consumer_info(&lane.durable).await {
+            Ok(info) => info.ack_floor.stream_sequence,
+            Err(error) if setup::is_no_consumer(&error.kind()) => return Ok(later),
+            Err(error) => return Err(format!("cannot look at durable {}: {}", lane.durable, chain(&error))),
+        };
+        let first = (oldest + 1).max(1).cast_unsigned();
+        let last = floor.min(first + LATER_MOST.cast_unsigned() - 1);
+        if last < first {
+            return Ok(later);
+        }
+        later.is_cut |= last < floor;
+        let subjects = lane.subjects.clone();
+        let stretch = sweep::Stretch { subjects, first, last, headers_only: true };
+        let (into, mut records) = mpsc::channel::<Record>(LATER_AHEAD);
+        let maker = self.maker(&lane.stream, false);
+        let look = async {
+            let mut last: BTreeMap<Bytes, i64> = BTreeMap::new();
+            while let Some(record) = records.recv().await {
+                let Some(key) = record.key else { continue };
+                let is_later = stands.oldest.get(&key).is_some_and(|oldest| record.id.offset > *oldest);
+                if is_later && !stands.except.contains(&record.id.offset) {
+                    last.insert(key, record.id.offset);
+                }
+            }
+            last
+        };
+        let read = async move { sweep::read(&client, stream, stretch, &maker, &into).await };
+        let (read, last) = tokio::join!(read, look);
+        for (part, asked) in own {
+            let of_part = |(key, at): (&Bytes, &i64)| {
+                asked.oldest.get(key).is_some_and(|oldest| at > oldest).then(|| (key.clone(), *at))
+            };
+            later.last.insert(part, last.iter().filter_map(of_part).collect());
+        }
+        read.map(|()| later)
+    }
+
     /// The server does not tell clients apart: of all durables of the source, the one that most wait on.
     async fn count_readers(&self) -> Result<usize, String> {
         let client = self.link.reach(&self.settings).await?;
@@ -122,6 +189,10 @@ impl Archive for Holdings {
         Box::pin(self.count_readers())
     }
 
+    fn later(&self, of: BTreeMap<Part, Stands>) -> Boxed<'_, Result<Later, String>> {
+        Box::pin(self.look_later(of))
+    }
+
     fn table(&self) -> Arc<dyn Table> {
         let (stream, addresses) = (self.settings.dead_letter.clone(), self.settings.addresses());
         let bucket = Bucket::new(self.link.clone(), stream, addresses);
@@ -148,6 +219,18 @@ impl Table for OnDemand {
         Box::pin(async move {
             self.link.reach(&self.settings).await?;
             self.bucket.put(key, value).await
+        })
+    }
+
+    fn put_unless<'a>(
+        &'a self,
+        key: String,
+        value: Bytes,
+        stays: &'a (dyn Fn(&[u8]) -> bool + Sync),
+    ) -> Boxed<'a, Result<Option<Bytes>, String>> {
+        Box::pin(async move {
+            self.link.reach(&self.settings).await?;
+            self.bucket.put_unless(key, value, stays).await
         })
     }
 }

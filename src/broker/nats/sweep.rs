@@ -41,10 +41,25 @@ enum Ended {
     Broke(String),
 }
 
+/// What is read of a stream.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// Messages of these subjects.
+    pub subjects: Vec<String>,
+    /// The first sequence.
+    pub first: u64,
+    /// The last sequence.
+    pub last: u64,
+    /// Whether only headers are wanted: records have no values then.
+    pub headers_only: bool,
+}
+
 /// One reading.
 struct Sweep<'a> {
     client: &'a Client,
     stream: Stream,
+    subjects: Vec<String>,
+    headers_only: bool,
     maker: &'a Maker,
     into: &'a mpsc::Sender<Record>,
     /// The first sequence that was not handed over.
@@ -62,23 +77,42 @@ pub async fn letters(
 ) -> Result<(), String> {
     let Some(stream) = find_stream(&jetstream(client.clone()), name).await? else { return Ok(()) };
     let state = &stream.cached_info().state;
-    let (next, last) = (state.first_sequence.max(1), state.last_sequence);
-    let mut sweep = Sweep { client, stream, maker, into, next, last };
+    let stretch = Stretch {
+        subjects: vec![format!("{name}.letter.>")],
+        first: state.first_sequence.max(1),
+        last: state.last_sequence,
+        headers_only: false,
+    };
+    read(client, stream, stretch, maker, into).await
+}
+
+/// Hands over the messages of a stretch of a stream.
+pub async fn read(
+    client: &Client,
+    stream: Stream,
+    stretch: Stretch,
+    maker: &Maker,
+    into: &mpsc::Sender<Record>,
+) -> Result<(), String> {
+    let name = stream.cached_info().config.name.clone();
+    let name = &*name;
+    let Stretch { subjects, first: next, last, headers_only } = stretch;
+    let mut sweep = Sweep { client, stream, subjects, headers_only, maker, into, next, last };
     let (mut breaks, mut patience) = (0, Patience::default());
     while sweep.next <= sweep.last {
         let before = sweep.next;
-        let why = match sweep.run(name).await {
+        let why = match sweep.run().await {
             Ok(Ended::Done) => break,
             Ok(Ended::Broke(why)) | Err(why) => why,
         };
-        tracing::debug!(stream = name, next = sweep.next, "reading letters broke off: {why}");
+        tracing::debug!(stream = name, next = sweep.next, "reading broke off: {why}");
         if sweep.next > before {
             (breaks, patience) = (0, Patience::default());
             continue;
         }
         breaks += 1;
         if breaks == BREAKS || into.is_closed() {
-            return Err(format!("cannot read the letters of stream {name} from message {before} on: {why}"));
+            return Err(format!("cannot read stream {name} from message {before} on: {why}"));
         }
         patience.wait().await;
     }
@@ -86,17 +120,21 @@ pub async fn letters(
 }
 
 impl Sweep<'_> {
-    async fn run(&mut self, name: &str) -> Result<Ended, String> {
-        let config = pull::Config {
+    async fn run(&mut self) -> Result<Ended, String> {
+        let mut config = pull::Config {
             description: Some("roomcast: reads letters".to_owned()),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next },
             ack_policy: AckPolicy::None,
-            filter_subject: format!("{name}.letter.>"),
+            headers_only: self.headers_only,
             inactive_threshold: KEPT,
             memory_storage: true,
             num_replicas: 1,
             ..pull::Config::default()
         };
+        match &self.subjects[..] {
+            [one] => config.filter_subject.clone_from(one),
+            several => config.filter_subjects = several.to_vec(),
+        }
         let consumer = self.stream.create_consumer(config).await.map_err(|error| chain(&error))?;
         let info = consumer.cached_info();
         if info.num_pending == 0 {
@@ -170,7 +208,7 @@ impl Sweep<'_> {
     ) -> Result<Option<Ended>, String> {
         let message = js::Message { message, context: jetstream(self.client.clone()) };
         let info =
-            message.info().map_err(|error| format!("a letter without a place in the stream: {error}"))?;
+            message.info().map_err(|error| format!("a message without a place in the stream: {error}"))?;
         let delivery = Delivery {
             sequence: info.stream_sequence,
             consumer_sequence: info.consumer_sequence,
@@ -179,7 +217,7 @@ impl Sweep<'_> {
         };
         let pending = info.pending;
         if delivery.consumer_sequence != *expected {
-            return Ok(Some(Ended::Broke("letters were lost on their way".to_owned())));
+            return Ok(Some(Ended::Broke("messages were lost on their way".to_owned())));
         }
         *expected += 1;
         if delivery.sequence > self.last {

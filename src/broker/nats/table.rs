@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::CreateKeyValueErrorKind;
-use async_nats::jetstream::kv::{Config, Operation, Store};
+use async_nats::jetstream::kv::{Config, Operation, Store, UpdateErrorKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::OnceCell;
@@ -16,6 +16,9 @@ use crate::broker::{Boxed, EachRow, Table};
 
 /// How long the server may be silent while rows are read.
 const READ: Duration = Duration::from_secs(30);
+
+/// How often somebody else may be faster in writing one row.
+const OUTRUN_MOST: usize = 20;
 
 /// Makes a bucket with as many replicas as the stream `beside` has. One that another replica of ours has
 /// made meanwhile is as good.
@@ -106,6 +109,43 @@ impl Table for Bucket {
             let put = store.put(encode(&key), value).await;
             put.map(drop).map_err(|error| format!("cannot write to bucket {}: {}", self.name, chain(&error)))
         })
+    }
+
+    fn put_unless<'a>(
+        &'a self,
+        key: String,
+        value: Bytes,
+        stays: &'a (dyn Fn(&[u8]) -> bool + Sync),
+    ) -> Boxed<'a, Result<Option<Bytes>, String>> {
+        Box::pin(async move { self.compare_and_set(&key, value, stays).await })
+    }
+}
+
+impl Bucket {
+    /// Looks, and writes if nobody wrote meanwhile; else looks again.
+    async fn compare_and_set(
+        &self,
+        key: &str,
+        value: Bytes,
+        stays: &(dyn Fn(&[u8]) -> bool + Sync),
+    ) -> Result<Option<Bytes>, String> {
+        let (store, key) = (self.store().await?, encode(key));
+        for _ in 0..OUTRUN_MOST {
+            let entry = store.entry(&key).await;
+            let entry =
+                entry.map_err(|error| format!("cannot read bucket {}: {}", self.name, chain(&error)))?;
+            let revision = entry.as_ref().map_or(0, |entry| entry.revision);
+            let there = entry.filter(|entry| entry.operation == Operation::Put).map(|entry| entry.value);
+            if let Some(there) = there.filter(|there| stays(there)) {
+                return Ok(Some(there));
+            }
+            match store.update(&key, value.clone(), revision).await {
+                Ok(_) => return Ok(None),
+                Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {}
+                Err(error) => return Err(format!("cannot write to bucket {}: {}", self.name, chain(&error))),
+            }
+        }
+        Err(format!("cannot write to bucket {}: others write the row {key} all the time", self.name))
     }
 }
 

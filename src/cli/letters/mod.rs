@@ -1,15 +1,21 @@
-//! `roomcast letters`: dead letters found, looked at, counted, discarded.
+//! `roomcast letters`: dead letters found, looked at, counted, discarded, asked for.
 //!
 //! One file a command. What a letter is and which are meant stands in `crate::letters`; here are
 //! arguments, tables and questions. Nothing is sent from here. A new command is a file, a variant of
 //! [`Command`] and its line in [`run`].
 
+mod asking;
 pub mod discard;
+mod forecast;
+mod lines;
 pub mod list;
 mod progress;
+pub mod replay;
 pub mod show;
 pub mod stats;
+mod summary;
 pub mod table;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -34,6 +40,8 @@ pub enum Command {
     Show(show::Args),
     /// Discard letters: nobody wants them any more. They stay in their topic, and are listed no more.
     Discard(discard::Args),
+    /// Ask for letters to be sent again, and wait for what becomes of them.
+    Replay(replay::Args),
     /// Count letters by class, route, account, room, state and age.
     Stats(stats::Args),
 }
@@ -122,6 +130,7 @@ pub fn run(cli: &Cli, command: &Command) -> Result<ExitCode, Error> {
         Command::List(args) => list::run(cli, args),
         Command::Show(args) => show::run(cli, args),
         Command::Discard(args) => discard::run(cli, args),
+        Command::Replay(args) => replay::run(cli, args),
         Command::Stats(args) => stats::run(cli, args),
     }
 }

@@ -9,6 +9,7 @@ mod answered;
 mod book;
 #[cfg(test)]
 mod book_tests;
+mod patch;
 mod row;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 pub use self::book::{Book, Counts, Opened};
+pub use self::patch::Patch;
 pub use self::row::{Row, State};
 
 use super::letter::{KEPT_NATS, LetterId, PREFIX};

@@ -162,6 +162,12 @@ impl Rules {
         sends.filter(move |(_, send)| send.account.id == account)
     }
 
+    /// How the keys of a source are read.
+    pub fn key_format(&self, source: SourceId) -> KeyFormat {
+        let found = self.sources.iter().find(|view| view.id == source);
+        found.map_or_else(KeyFormat::default, |view| view.key_format)
+    }
+
     /// The routes in their order, with their ids.
     fn routes(&self) -> impl Iterator<Item = (RouteId, &Rule)> {
         // More routes than ids are refused at the start.

@@ -4,7 +4,6 @@
 //! that record a letter, nothing more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use super::directory::Directories;
 use super::filter::{Input, Trouble};
@@ -18,8 +17,8 @@ use crate::core::model::{
     BaseId, Class, DropReason, Failure, Plan, Priority, Record, Room, RouteId, SourceId,
 };
 use crate::core::time::Wall;
+use crate::core::value::Val;
 use crate::core::value::budget::{Exhausted, Meter};
-use crate::core::value::{Fields, Val};
 
 /// What a turn tells about itself, for `explain`.
 #[derive(Debug, Default)]
@@ -214,27 +213,8 @@ impl<'t> Turn<'t> {
     }
 
     fn input(&self, key: &Result<Option<String>, String>) -> Input {
-        let key = match key {
-            Ok(Some(key)) => Val::text(key),
-            Ok(None) | Err(_) => Val::Null,
-        };
-        let headers = match self.rules.uses_headers {
-            false => Val::Null,
-            true => {
-                let mut fields = Fields::new();
-                for (name, value) in &self.record.headers {
-                    // Of a name that repeats, the first, as `Record::header` finds it.
-                    fields
-                        .entry(Arc::from(&**name))
-                        .or_insert_with(|| Val::text(&String::from_utf8_lossy(value)));
-                }
-                Val::object(fields)
-            }
-        };
-        Input {
-            event: self.event.value.clone(),
-            variables: [key, Val::text(&self.record.origin.topic), headers],
-        }
+        let key = key.as_ref().ok().and_then(|key| key.as_deref());
+        Input::of(self.event.value.clone(), key, self.record, self.rules.uses_headers)
     }
 
     /// Whether a route takes the event.

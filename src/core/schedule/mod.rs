@@ -42,7 +42,7 @@ mod room;
 #[cfg(test)]
 mod several_tests;
 mod shares;
-mod spare;
+pub mod spare;
 #[cfg(test)]
 mod spare_tests;
 pub mod status;

@@ -69,13 +69,17 @@ impl Spare {
     /// A call of the background leaves: the next one may after its part of a second.
     pub fn background(&mut self, allowed: Allowed, now: Mono) {
         self.pass(now);
-        let left = (1.0 - self.used(allowed)) * (1.0 - RESERVE);
         let by_minute = allowed.minute.map_or(f64::INFINITY, |calls| f64::from(calls) / 60.0);
         let quota = f64::from(allowed.calls).min(by_minute);
         let pause = |part: f64| Duration::from_secs_f64(1.0 / (quota * part).max(SLOWEST));
-        self.even = now + pause(left.max(LEAST));
+        self.even = now + pause(Self::part(self.used(allowed)));
         // What went beyond it is not held against it.
         self.least = self.least.max(now - CATCHES_UP).min(now) + pause(LEAST);
+    }
+
+    /// The part of a quota that the background has while live traffic uses that part of it.
+    pub fn part(used: f64) -> f64 {
+        ((1.0 - used) * (1.0 - RESERVE)).max(LEAST)
     }
 
     /// How many messages a call of the background may carry, so that it uses messages as evenly as calls.

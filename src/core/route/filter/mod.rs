@@ -7,6 +7,7 @@
 //! [`Trouble::Fatal`]. A filter knows nothing of routes.
 
 mod check;
+mod input;
 mod library;
 mod regex;
 
@@ -19,6 +20,8 @@ use jaq_core::load::lex::{Expect, StrPart};
 use jaq_core::load::parse::Term;
 use jaq_core::load::{Arena, File, Lexer, Loader, Parser};
 use jaq_core::{Compiler, Ctx, DataT, Lut, Vars};
+
+pub use self::input::Input;
 
 use crate::core::value::Val;
 use crate::core::value::budget::{Exhausted, descend, step};
@@ -85,15 +88,6 @@ impl Literal {
             Self::Text(text) => Val::text(text),
         }
     }
-}
-
-/// What a filter looks at.
-#[derive(Clone, Debug)]
-pub struct Input {
-    /// The event in its structured form.
-    pub event: Val,
-    /// The values of [`VARIABLES`].
-    pub variables: [Val; 3],
 }
 
 /// Why a filter's text is refused.
