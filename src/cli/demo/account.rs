@@ -31,6 +31,8 @@ pub struct Evidence<'a> {
     pub logs: [&'a [Entry]; 2],
     /// The dead-letter topic.
     pub letters: &'a [Letter],
+    /// What became of the letters: how many are in each state.
+    pub states: BTreeMap<&'static str, u64>,
     /// Records whose offset the group has committed.
     pub committed: u64,
     /// When the other service began its burst.
@@ -67,6 +69,8 @@ pub struct Account {
     pub parts: [Part; 2],
     /// Dead letters by class.
     pub letters: BTreeMap<String, u64>,
+    /// What became of them, by state.
+    pub states: BTreeMap<&'static str, u64>,
     /// Events that a rule drops, and that left no trace.
     pub dropped: u64,
     /// Records whose offset is committed.
@@ -83,8 +87,12 @@ pub struct Account {
 
 /// Draws the account.
 pub fn draw(evidence: &Evidence<'_>) -> Account {
-    let mut account =
-        Account { events: evidence.events.len() as u64, committed: evidence.committed, ..Account::default() };
+    let mut account = Account {
+        events: evidence.events.len() as u64,
+        committed: evidence.committed,
+        states: evidence.states.clone(),
+        ..Account::default()
+    };
     let mut seen: BTreeMap<(usize, String), u32> = BTreeMap::new();
     let mut accepted = BTreeSet::new();
     for service in Service::ALL {
@@ -98,19 +106,19 @@ pub fn draw(evidence: &Evidence<'_>) -> Account {
                     account.settle(*service, event, number, room, &accepted, &seen);
                 }
             }
-            Due::Letter(class) => {
-                let own = evidence.letters.iter().filter(|letter| letter.event == number);
-                let classes: Vec<&str> = own.map(|letter| &*letter.class).collect();
-                if classes != [*class] {
-                    account.wrong.push(format!(
-                        "{} ({}): one dead letter of class {class} was due, there are {classes:?}",
-                        tag(number),
-                        event.what
-                    ));
-                }
+            Due::Letter(class) => account.compare_letters(evidence, number, &[*class]),
+            Due::GivenUp(class) => account.compare_letters(evidence, number, &[*class, *class]),
+            Due::Repaired(class, service, room) => {
+                account.compare_letters(evidence, number, &[*class]);
+                account.settle(*service, event, number, room, &accepted, &seen);
             }
             Due::Dropped => account.dropped += 1,
         }
+    }
+    let worked: u64 = evidence.states.values().sum();
+    if !evidence.states.is_empty() && worked != evidence.letters.len() as u64 {
+        let letters = evidence.letters.len();
+        account.wrong.push(format!("{worked} letters have been worked, of {letters}"));
     }
     if account.committed != account.events {
         account
@@ -146,9 +154,7 @@ impl Account {
                 self.wrong.push(format!("{} holds a message that nobody produced", service.name()));
                 continue;
             };
-            let due = matches!(&event.due, Due::Delivered(to, rooms)
-                if *to == service && rooms.iter().any(|due| due == room));
-            if !due {
+            if !event.due.is_for(service, room) {
                 self.wrong.push(format!("{} reached room {room:?} unasked", tag(number)));
             }
             *seen.entry((number, room.to_owned())).or_default() += u32::from(entry.is_seen());
@@ -158,6 +164,9 @@ impl Account {
                 continue;
             }
             accepted.insert((number, room.to_owned()));
+            if matches!(event.due, Due::Repaired(..)) {
+                continue; // a replay stands outside the order
+            }
             // The numbers of events rise with the offsets of their partition.
             let lane = (event.from, entry.path, room.to_owned(), entry.priority);
             let before = last.entry(lane).or_insert(number);
@@ -191,9 +200,21 @@ impl Account {
     fn read_letters(&mut self, evidence: &Evidence<'_>) {
         for letter in evidence.letters {
             *self.letters.entry(letter.class.clone()).or_default() += 1;
-            if !matches!(evidence.events.get(letter.event), Some(Event { due: Due::Letter(_), .. })) {
+            let due = evidence.events.get(letter.event).map(|event| &event.due);
+            if !matches!(due, Some(Due::Letter(_) | Due::Repaired(..) | Due::GivenUp(_))) {
                 self.wrong.push(format!("{} became a dead letter: {}", tag(letter.event), letter.error));
             }
+        }
+    }
+
+    /// The letters of one event, against those that were due.
+    fn compare_letters(&mut self, evidence: &Evidence<'_>, number: usize, due: &[&str]) {
+        let own = evidence.letters.iter().filter(|letter| letter.event == number);
+        let classes: Vec<&str> = own.map(|letter| &*letter.class).collect();
+        if classes != due {
+            let what = evidence.events[number].what;
+            let tag = tag(number);
+            self.wrong.push(format!("{tag} ({what}): dead letters {due:?} were due, there are {classes:?}"));
         }
     }
 
@@ -248,6 +269,12 @@ impl Account {
             self.letters.iter().map(|(class, count)| format!("{class} {count}")).collect();
         let letters: u64 = self.letters.values().sum();
         text += &format!("  {:<24}{:>8}  {}\n", "dead letters", number(letters), classes.join(", "));
+        if !self.states.is_empty() {
+            let states: Vec<String> =
+                self.states.iter().map(|(state, count)| format!("{state} {count}")).collect();
+            let worked: u64 = self.states.values().sum();
+            text += &format!("  {:<24}{:>8}  {}\n", "  of these worked", number(worked), states.join(", "));
+        }
         text += &format!("  {:<24}{:>8}\n", "dropped by a rule", number(self.dropped));
         text += &format!("  {:<24}{:>8}\n\n", "offsets committed", number(self.committed));
         text += &wrapped(
@@ -298,6 +325,7 @@ impl Account {
             "easemob": part(Service::Easemob),
             "yunxin": part(Service::Yunxin),
             "dead_letters": self.letters,
+            "letters_worked": self.states,
             "dropped_by_rule": self.dropped,
             "offsets_committed": self.committed,
             "provoked": {
@@ -377,7 +405,8 @@ mod tests {
 
     fn drawn(events: &[Event], log: &[Entry], letters: &[Letter]) -> Account {
         let committed = events.len() as u64;
-        draw(&Evidence { events, logs: [log, &[]], letters, committed, foreign_at: None })
+        let states = BTreeMap::new();
+        draw(&Evidence { events, logs: [log, &[]], letters, states, committed, foreign_at: None })
     }
 
     #[test]
@@ -388,6 +417,27 @@ mod tests {
         assert_eq!(account.wrong, Vec::<String>::new());
         assert_eq!((account.parts[0].delivered, account.parts[0].seen_once, account.dropped), (2, 2, 1));
         assert!(account.text().contains("It adds up"), "{}", account.text());
+    }
+
+    #[test]
+    fn letters_that_were_worked_count_for_what_became_of_them() {
+        let repaired = |class| event(Due::Repaired(class, Service::Easemob, ROOM.to_owned()));
+        let events = [repaired("mapping"), due(), event(Due::GivenUp("room_gone"))];
+        let letter = |event, class: &str| Letter { event, class: class.into(), error: String::new() };
+        let letters = [letter(0, "mapping"), letter(2, "room_gone"), letter(2, "room_gone")];
+        // Replayed late: behind an event that came after it.
+        let log = [entry(1, 0), entry(0, 5)];
+        let draw = |letters: &[Letter], replayed: u64| {
+            let states = BTreeMap::from([("replayed", replayed), ("discarded", 1)]);
+            let logs: [&[Entry]; 2] = [&log, &[]];
+            draw(&Evidence { events: &events, logs, letters, states, committed: 3, foreign_at: None })
+        };
+        let account = draw(&letters, 2);
+        assert_eq!(account.wrong, Vec::<String>::new());
+        assert_eq!((account.parts[0].delivered, account.parts[0].disorder), (2, 0));
+        assert!(account.text().contains("discarded 1, replayed 2"), "{}", account.text());
+        assert!(draw(&letters, 1).wrong[0].contains("2 letters have been worked, of 3"));
+        assert!(draw(&letters[..2], 1).wrong[0].contains("were due"));
     }
 
     #[test]
@@ -409,8 +459,8 @@ mod tests {
             (vec![first.clone(), second.clone(), foreign], good.to_vec(), "nobody produced"),
             (vec![first.clone(), second.clone(), elsewhere], good.to_vec(), "unasked"),
             (vec![first.clone(), second.clone(), entry(3, 9)], good.to_vec(), "unasked"),
-            (vec![first.clone(), second.clone()], vec![], "class garbled was due"),
-            (vec![first.clone(), second.clone()], vec![letter(2, "mapping")], "class garbled was due"),
+            (vec![first.clone(), second.clone()], vec![], "[\"garbled\"] were due"),
+            (vec![first.clone(), second.clone()], vec![letter(2, "mapping")], "[\"garbled\"] were due"),
             (vec![first, second], vec![letter(2, "garbled"), letter(0, "rejected")], "became a dead letter"),
         ] {
             let account = drawn(&events, &log, &letters);
@@ -421,6 +471,7 @@ mod tests {
             events: &[due()],
             logs: [&[entry(0, 0)], &[]],
             letters: &[],
+            states: BTreeMap::new(),
             committed: 0,
             foreign_at: None,
         };

@@ -40,6 +40,21 @@ pub enum Due {
     Letter(&'static str),
     /// Nothing: a rule of the config drops it.
     Dropped,
+    /// A dead letter of this class, and after it was repaired and replayed a message in this room.
+    Repaired(&'static str, Service, String),
+    /// A dead letter of this class, and when it was replayed another one.
+    GivenUp(&'static str),
+}
+
+impl Due {
+    /// Whether a message in that room is due at that provider.
+    pub fn is_for(&self, service: Service, room: &str) -> bool {
+        match self {
+            Self::Delivered(to, rooms) => *to == service && rooms.iter().any(|due| due == room),
+            Self::Repaired(_, to, due) => *to == service && due == room,
+            Self::Letter(_) | Self::Dropped | Self::GivenUp(_) => false,
+        }
+    }
 }
 
 /// One event that was produced.
@@ -103,6 +118,14 @@ impl Ledger {
         self.events.push(event);
     }
 
+    /// The letter of an event is replayed: now this is due.
+    pub fn replay(&mut self, event: usize, due: Due) {
+        if let Some(replayed) = self.events.get_mut(event) {
+            replayed.due = due;
+            self.open.insert(event);
+        }
+    }
+
     /// All events so far.
     pub fn events(&self) -> &[Event] {
         &self.events
@@ -132,8 +155,11 @@ impl Ledger {
         }
         let reached = self.reached.entry(event).or_default();
         reached.insert(entry.room.as_deref().unwrap_or_default().to_owned());
-        let done = matches!(&self.events[event].due,
-            Due::Delivered(_, rooms) if rooms.iter().all(|room| reached.contains(room)));
+        let done = match &self.events[event].due {
+            Due::Delivered(_, rooms) => rooms.iter().all(|room| reached.contains(room)),
+            Due::Repaired(_, _, room) => reached.contains(room),
+            Due::Letter(_) | Due::Dropped | Due::GivenUp(_) => false,
+        };
         if done {
             self.open.remove(&event);
         }

@@ -7,6 +7,7 @@
 
 mod account;
 mod ledger;
+mod letters;
 mod play;
 mod screen;
 mod script;

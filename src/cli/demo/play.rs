@@ -245,6 +245,10 @@ impl Play {
         if event.burst {
             return Ok(());
         }
+        if let (Due::Repaired(_, _, room), News::Delivered(_)) = (&event.due, news) {
+            let rest = format!("{} room {room}, after its repair", service.name());
+            return self.screen.row(Tone::Good, "replayed", event.what, &tag(number), &rest);
+        }
         let rooms = match &event.due {
             Due::Delivered(_, rooms) if rooms.iter().any(String::is_empty) => "all rooms".to_owned(),
             Due::Delivered(_, rooms) if rooms.len() > 1 => format!("rooms {}", rooms.join(" ")),
@@ -317,6 +321,27 @@ impl Play {
         Ok(())
     }
 
+    /// Replays the open letter of that class, after a patch where there is one; then that is due.
+    ///
+    /// # Errors
+    /// When there is none, or the broker takes no request.
+    pub async fn replay(&mut self, class: &str, patch: Option<&str>, due: Due) -> anyhow::Result<()> {
+        let with = patch.map(|patch| format!(" --patch '{patch}'")).unwrap_or_default();
+        self.remark(Tone::Quiet, &format!("roomcast letters replay --class {class}{with}"))?;
+        let event = self.stage.replay(class, patch).await?;
+        self.ledger.replay(event, due);
+        Ok(())
+    }
+
+    /// Discards the open letter of that class.
+    ///
+    /// # Errors
+    /// When there is none, or the broker does not take it.
+    pub async fn discard(&mut self, class: &str, why: &str) -> anyhow::Result<()> {
+        self.remark(Tone::Quiet, &format!("roomcast letters discard --class {class} --why '{why}'"))?;
+        self.stage.discard(class, why).await
+    }
+
     /// Another service with the same Yunxin key sends so many texts at once.
     ///
     /// # Errors
@@ -345,11 +370,13 @@ impl Play {
             committed = self.stage.committed().await?;
         }
         self.listen()?;
+        let states = self.stage.states().await?;
         let logs = self.stage.simulators.each_ref().map(Simulator::log);
         Ok(account::draw(&Evidence {
             events: self.ledger.events(),
             logs: [&logs[0], &logs[1]],
             letters: self.ledger.letters(),
+            states,
             committed,
             foreign_at: self.foreign_at,
         }))

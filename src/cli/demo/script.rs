@@ -44,6 +44,7 @@ pub async fn perform(play: &mut Play) -> anyhow::Result<()> {
     lost_answers(play).await?;
     ban(play).await?;
     outage(play).await?;
+    letters(play).await?;
     play.scene("The account: what was produced, against what the simulators hold")
 }
 
@@ -153,6 +154,20 @@ async fn outage(play: &mut Play) -> anyhow::Result<()> {
         play.feed(&[gift("1001"), gift("1002"), state("2001", "minute 90")], PACE).await?;
     }
     play.settle(Duration::from_secs(12)).await?;
+    Ok(())
+}
+
+async fn letters(play: &mut Play) -> anyhow::Result<()> {
+    play.scene("The dead letters are worked. Three are repaired by a patch and replayed, marked as repeats; one fails again, as its room is still unknown, and is discarded")?;
+    let gift = r#"{specversion: "1.0", id: $headers["demo-event"], source: "/demo", type: "gift.sent", data: {user: "Ada", gift: "rocket"}}"#;
+    let repaired = |class| Due::Repaired(class, Service::Easemob, "1001".to_owned());
+    play.replay("garbled", Some(gift), repaired("garbled")).await?;
+    play.replay("mapping", Some(r#".data = {user: "Ada", gift: .data}"#), repaired("mapping")).await?;
+    play.replay("invalid", Some(".data.text |= .[:60]"), repaired("invalid")).await?;
+    play.replay("room_gone", None, Due::GivenUp("room_gone")).await?;
+    if play.settle(Duration::from_secs(10)).await? {
+        play.discard("room_gone", "the match was called off").await?;
+    }
     Ok(())
 }
 

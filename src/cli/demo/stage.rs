@@ -3,6 +3,7 @@
 //! Everything is put together as users do it: the config is written to a file, read, checked and
 //! built by the same code that `run` uses. Tells nothing and decides nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::account::{FOREIGN_ROOM, QUOTA};
 use super::ledger::{Letter, event_of};
+use super::letters::Office;
 use super::run;
 use crate::core::provider::Provider;
 use crate::driver::{Ended, Handle};
@@ -39,7 +41,7 @@ pub const PARTITIONS: i32 = 3;
 const LETTERS: &str = "events.dlq";
 const GROUP: &str = "roomcast";
 /// The header by which a dead letter leads back to its event, even when its value is garbage.
-const TAG_HEADER: &str = "demo-event";
+pub const TAG_HEADER: &str = "demo-event";
 
 /// From a request's arrival at a provider to its answer: as over a good network.
 const LATENCY: Duration = Duration::from_millis(20);
@@ -60,6 +62,8 @@ pub struct Stage {
     pub providers: [Arc<dyn Provider>; 2],
     /// Where the admin port is.
     pub admin: std::net::SocketAddr,
+    /// Where letters are worked.
+    pub office: Office,
     /// Letters, as they are written.
     pub letters: mpsc::UnboundedReceiver<Letter>,
     /// The config's file.
@@ -124,6 +128,7 @@ impl Stage {
             .map_err(|broken| anyhow::anyhow!("the demo's config: {:?}", broken.problems))?;
         let app = cli::build(&loaded, &app::open_secret)?;
         let providers = [0, 1].map(|index| app.accounts[index].provider.clone());
+        let office = Office { archive: app.sources[0].broker.archive() };
         let daemon = run::assemble(app, Vec::new()).await?;
         let token_file = daemon.token_file();
         let (handle, admin) = (daemon.handle, daemon.serving.listen);
@@ -137,6 +142,7 @@ impl Stage {
             simulators,
             handle,
             providers,
+            office,
             admin,
             letters,
             file,
@@ -216,6 +222,30 @@ impl Stage {
             _ => 0,
         };
         Ok(offsets.elements().iter().map(|element| offset(element.offset())).sum())
+    }
+
+    /// Replays the open letter of that class; the event that it is of.
+    ///
+    /// # Errors
+    /// When there is none, the patch fails, or the broker takes no request.
+    pub async fn replay(&self, class: &str, patch: Option<&str>) -> anyhow::Result<usize> {
+        self.office.replay(class, patch).await
+    }
+
+    /// Discards the open letter of that class.
+    ///
+    /// # Errors
+    /// When there is none, or the broker does not take it.
+    pub async fn discard(&self, class: &str, why: &str) -> anyhow::Result<()> {
+        self.office.discard(class, why).await
+    }
+
+    /// How many letters are in each state, once none is under way any more.
+    ///
+    /// # Errors
+    /// When the broker does not tell.
+    pub async fn states(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+        self.office.states(PATIENCE).await
     }
 
     /// Stops the daemon as a signal would, and everything else after it.
