@@ -11,6 +11,10 @@
 //! Where a route takes its rooms from a directory, [`directory`] keeps the table that the key is looked
 //! up in; a record whose key is not known may wait for it in the scheduler, before it has any message.
 //!
+//! A letter that somebody asks for again ([`letters`]) is a record, too: a request, which a source beside the
+//! dead letters reads. The routes make of it what the letter owes ([`core::replay`]), in the background's
+//! priority, and before it is settled the driver writes what became of the letter into the table.
+//!
 //! Whenever quotas, gates, room paces and the order in a lane allow it, the scheduler gives out an
 //! effect to send. The driver has the account's provider ([`core::provider`]) make a *call* of it and
 //! [`http`] carry it out, once; the provider reads the answer, or the lack of one, as an *outcome*

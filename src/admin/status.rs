@@ -112,6 +112,11 @@ fn sources(report: &Report, names: &Names) -> Vec<Value> {
             "commit_metadata_bytes": source.commit_metadata,
             "commit_metadata_pauses_at": METADATA_FULL,
             "intake_open": snapshot.intake_open,
+            "replays": source.replays.as_ref().map(|(counts, under_way)| {
+                let ended: serde_json::Map<String, Value> =
+                    counts.words().into_iter().map(|(word, count)| (word.to_owned(), count.into())).collect();
+                json!({ "under_way": under_way, "ended": ended })
+            }),
             "flood": source.flood.as_ref().map(|flood| json!({
                 "class": flood.class.word(),
                 "route": flood.route.as_deref(),

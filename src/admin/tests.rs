@@ -11,6 +11,7 @@ use crate::core::model::{
     AccountId, Class, DirectoryId, DropReason, Epoch, PartitionId, Path, Priority, Room, Tries,
 };
 use crate::core::provider::Acceptance;
+use crate::core::replay::Counts;
 use crate::core::schedule::status::{
     Bound, Cause, Fate, GateCause, GateState, Holdup, PathSnapshot, Snapshot, SourceSnapshot, Waiting,
     WaitingRoom,
@@ -217,6 +218,7 @@ fn reading() -> SourceReport {
         paused_by: Some(IntakeReason::HeldBytes),
         flood: Some(FloodReport { class, route: Some("gifts".into()), goes_on_in }),
         letter_failures: 6,
+        replays: Some((Counts { replayed: 12, parked: 1, ..Counts::default() }, 3)),
         commit_metadata: 3_100,
         commits_full: 2,
     }
@@ -363,6 +365,9 @@ fn status_tells_the_report_as_json() {
     assert_eq!(json["sources"][0]["paused_by"], "max_held_bytes");
     let flood = serde_json::json!({ "class": "mapping", "route": "gifts", "goes_on_in_seconds": 30.0 });
     assert_eq!(json["sources"][0]["flood"], flood);
+    let replays = &json["sources"][0]["replays"];
+    assert_eq!((&replays["under_way"], &replays["ended"]["replayed"]), (&3.into(), &12.into()));
+    assert_eq!(json["sources"][1]["replays"], serde_json::Value::Null);
     assert_eq!(json["sources"][0]["partitions"][1], "events/1");
     let paused = &json["sources"][0]["paused"][0];
     assert_eq!(

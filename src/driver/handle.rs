@@ -11,6 +11,7 @@ use super::reload::{ConfigReport, Reread};
 use super::stats::AccountStats;
 use crate::clock::Clock;
 use crate::core::model::{AccountId, Class, Path, Room};
+use crate::core::replay::Counts;
 use crate::core::schedule::IntakeReason;
 use crate::core::schedule::status::{Holdup, Snapshot};
 use crate::core::share::Standing;
@@ -183,6 +184,8 @@ pub struct SourceReport {
     pub partitions: Vec<Arc<str>>,
     /// Why its intake is paused, if it is.
     pub paused_by: Option<IntakeReason>,
+    /// How requests for replays ended, and how many are under way, where its records are such.
+    pub replays: Option<(Counts, usize)>,
     /// What the flood guard keeps it back for, if it does.
     pub flood: Option<FloodReport>,
     /// Times that a letter of this source could not be written.

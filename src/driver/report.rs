@@ -86,6 +86,7 @@ impl Driver {
                 .zip(0..)
                 .map(|(source, id)| SourceReport {
                     flood: self.flood(SourceId(id), now),
+                    replays: source.replays.as_ref().map(|desk| (desk.book.counts(), desk.book.under_way())),
                     partitions: source.partitions.values().map(|(_, name)| name.clone()).collect(),
                     letter_failures: source.desk.failures(),
                     commit_metadata: source

@@ -73,8 +73,21 @@ pub(super) fn paused_partitions(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt
     let both = scrape.report.snapshot.sources.iter().zip(&scrape.report.sources);
     for (name, (snapshot, report)) in scrape.names.sources.iter().zip(both) {
         for bound in Bound::ALL {
-            let by_source = if bound == Bound::CommitMetadata { report.commits_full } else { 0 };
+            let by_source = match bound {
+                Bound::CommitMetadata => report.commits_full,
+                Bound::FloodGuard if report.flood.is_some() => report.partitions.len(),
+                _ => 0,
+            };
             sink.put(&[name, bound.word()], (snapshot.paused_at[bound as usize] + by_source) as u64)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn replays(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    for (name, source) in scrape.names.sources.iter().zip(&scrape.report.sources) {
+        for (word, count) in source.replays.iter().flat_map(|(counts, _)| counts.words()) {
+            sink.put(&[name, word], count)?;
         }
     }
     Ok(())

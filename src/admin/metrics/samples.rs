@@ -2,8 +2,8 @@
 
 use super::Kind::{Counter, Gauge};
 use super::readings::{
-    account_up, attempts, durations, gate_closed, lag, logins, messages, paused_partitions, share_replicas,
-    source_state, waiting,
+    account_up, attempts, durations, gate_closed, lag, logins, messages, paused_partitions, replays,
+    share_replicas, source_state, waiting,
 };
 use super::{Kind, Metric};
 use crate::driver::ReloadResult;
@@ -51,6 +51,13 @@ pub const METRICS: &[Metric] = &[
         labels: &["source"],
         help: "Times that the source was paused because letters of one class and route came faster than flood_guard.",
         samples: |scrape, sink| scrape.by_source(sink, |source, _| source.floods),
+    },
+    Metric {
+        name: "roomcast_replay_requests_total",
+        kind: Counter,
+        labels: &["source", "result"],
+        help: "Requests for replays by how they ended: replayed, failed (again, in another letter), repeated (asked for before), value_gone, no_request; and letters that were parked.",
+        samples: replays,
     },
     Metric {
         name: "roomcast_paused_partitions",

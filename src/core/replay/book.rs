@@ -41,6 +41,20 @@ pub struct Counts {
     pub no_request: u64,
 }
 
+impl Counts {
+    /// Each with its word, for metrics and status.
+    pub fn words(&self) -> [(&'static str, u64); 6] {
+        [
+            ("replayed", self.replayed),
+            ("failed", self.failed),
+            ("parked", self.parked),
+            ("repeated", self.repeated),
+            ("value_gone", self.value_gone),
+            ("no_request", self.no_request),
+        ]
+    }
+}
+
 /// A request that is under way.
 #[derive(Debug)]
 struct UnderWay {
