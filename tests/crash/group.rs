@@ -19,7 +19,7 @@ const MEANWHILE: u64 = 300;
 
 fn assigned(daemon: &Daemon) -> i32 {
     #[expect(clippy::cast_possible_truncation, reason = "a handful of partitions")]
-    daemon.metric("roomcast_assigned_partitions", "").map_or(0, |count| count as i32)
+    daemon.metric("roomcast_assigned_partitions", "source=\"live\"").map_or(0, |count| count as i32)
 }
 
 /// Waits until these daemons have all partitions, in equal parts.

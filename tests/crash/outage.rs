@@ -32,7 +32,9 @@ fn p1_kafka_is_killed_under_a_daemon() {
         kafka.kill();
         if is_long {
             // The session ends, and with it the assignment; what is held was finished and cannot be committed.
-            let given_up = |line: &Line| line.text.contains("partitions given up");
+            let given_up = |line: &Line| {
+                line.text.contains("partitions given up") && line.text.contains("\"source\":\"live\"")
+            };
             daemon.process().await_line_from(mark, "the end of the session", COMEBACK, given_up);
         }
         kafka.restart();

@@ -22,7 +22,7 @@ const MEANWHILE: u64 = 300;
 
 fn assigned(daemon: &Daemon) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a handful of partitions")]
-    daemon.metric("roomcast_assigned_partitions", "").map_or(0, |count| count as u32)
+    daemon.metric("roomcast_assigned_partitions", "source=\"live\"").map_or(0, |count| count as u32)
 }
 
 /// Waits until these daemons have all partitions, in parts within one of even, and tells how long

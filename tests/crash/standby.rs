@@ -26,7 +26,7 @@ fn accepted(daemon: &Daemon) -> f64 {
 
 #[track_caller]
 fn assert_stands_by(daemon: &Daemon) {
-    let received = daemon.metric("roomcast_records_received_total", "");
+    let received = daemon.metric("roomcast_records_received_total", "source=\"live\"");
     assert_eq!(received.unwrap_or(0.0), 0.0, "records that a standby was given");
     assert_eq!(daemon.get("/readyz").map(|answer| answer.status), Some(200), "a standby is ready");
 }

@@ -65,10 +65,10 @@ fn p10_of_a_thousand_updates_the_newest_of_each_board_arrives_and_all_are_told_o
     // All but the newest of each board, and what may be away, are finished while nobody can be reached.
     let settled = f64::from(u32::try_from(UPDATES - BOARDS - 1).expect("few"));
     await_metric(&daemon, "roomcast_conflated_total", "route=\"scores\"", settled, PATIENCE);
-    await_metric(&daemon, "roomcast_records_settled_total", "main", settled, PATIENCE);
-    let held = daemon.metric("roomcast_held_records", "main").expect("the daemon answers");
+    await_metric(&daemon, "roomcast_records_settled_total", "source=\"main\"", settled, PATIENCE);
+    let held = daemon.metric("roomcast_held_records", "source=\"main\"").expect("the daemon answers");
     assert!(held <= (LINES + BOARDS + 1) as f64, "{held} records are held");
-    assert_eq!(daemon.metric("roomcast_paused_partitions", "main"), Some(0.0));
+    assert_eq!(daemon.metric("roomcast_paused_partitions", "source=\"main\""), Some(0.0));
     provider.set_faults(&json!([]));
     bed.await_finished(PATIENCE);
     let status = daemon.status().expect("the daemon answers");

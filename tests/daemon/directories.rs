@@ -215,7 +215,7 @@ fn records_wait_for_their_key_and_go_in_their_order(bed: &Bed) {
     publish(bed, "known", &known);
     await_metric(&daemon, "roomcast_directory_waiting_records", "rooms", 200.0, PATIENCE);
     ask_until("the known key's messages", PATIENCE, || (provider.accepted()? == 20).then_some(()));
-    assert!(daemon.metric("roomcast_held_records", "main") >= Some(200.0), "what waits is held");
+    assert!(daemon.metric("roomcast_held_records", "source=\"main\"") >= Some(200.0), "what waits is held");
     table.set("late", Some("1001"));
     publish(bed, "late", &late[200..]);
     bed.await_finished(PATIENCE);
@@ -262,7 +262,7 @@ fn nothing_is_ready_or_read_before_the_first_load(bed: &Bed) {
         "{status}"
     );
     assert_eq!(daemon.get("/readyz").map(|answer| answer.status), Some(503));
-    assert_eq!(daemon.metric("roomcast_records_settled_total", "main"), Some(0.0));
+    assert_eq!(daemon.metric("roomcast_records_settled_total", "source=\"main\""), Some(0.0));
     table.make();
     table.set("a", Some("1001"));
     daemon.await_ready();

@@ -290,7 +290,7 @@ fn p5_each_bound_stops_the_partition_that_stands_at_it_and_no_other() {
         assert_eq!(told["partition"], format!("{}/0", bed.topic()));
         assert_eq!(told["rooms"][0]["room"], STUCK.to_string(), "{told}");
         assert!(daemon.metric("roomcast_paused_partitions", bound) == Some(1.0), "{told}");
-        assert_eq!(daemon.metric("roomcast_intake_open", ""), Some(1.0));
+        assert_eq!(daemon.metric("roomcast_intake_open", "source=\"main\""), Some(1.0));
         let more: Vec<_> = (0..400).map(|n| rooms.next(STUCK + 1 + n % 3)).collect();
         publish(&bed, more);
         ask_until("the other partitions", PATIENCE, || {

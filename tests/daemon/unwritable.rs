@@ -34,18 +34,22 @@ fn stops_and_goes_on(bed: &Bed, source: &str, mend: impl FnOnce()) {
     bed.publish_lines(&owed);
     daemon.process().await_line("the dead-letter topic cannot be written", PATIENCE);
     ask_until("the intake to stop", PATIENCE, || {
-        daemon.metric("roomcast_intake_open", "main").filter(|open| *open == 0.0)
+        daemon.metric("roomcast_intake_open", "source=\"main\"").filter(|open| *open == 0.0)
     });
-    await_metric(&daemon, "roomcast_letter_write_failures_total", "main", 1.0, PATIENCE);
+    await_metric(&daemon, "roomcast_letter_write_failures_total", "source=\"main\"", 1.0, PATIENCE);
     await_metric(&daemon, "roomcast_letters_waiting", "", 1.0, PATIENCE);
     let status = daemon.status().expect("it answers");
     assert_eq!(status["sources"][0]["paused_by"], "max_held_records", "{status}");
-    assert_eq!(daemon.metric("roomcast_records_settled_total", "main"), Some(0.0), "nothing is settled");
+    assert_eq!(
+        daemon.metric("roomcast_records_settled_total", "source=\"main\""),
+        Some(0.0),
+        "nothing is settled"
+    );
     assert_eq!(daemon.get("/livez").map(|answer| answer.status), Some(200));
     mend();
     bed.await_finished(PATIENCE);
     daemon.process().await_line("letters can be written again", PATIENCE);
-    assert_eq!(daemon.metric("roomcast_intake_open", "main"), Some(1.0));
+    assert_eq!(daemon.metric("roomcast_intake_open", "source=\"main\""), Some(1.0));
     let judgement = judge(&owed.into_iter().collect(), &provider.log(), &BTreeSet::new());
     judgement.assert_kept();
     provider.assert_content();

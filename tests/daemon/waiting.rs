@@ -116,7 +116,7 @@ fn expiry_and_full_rooms_do_what_the_config_says(bed: &Bed) {
     let waiting = room(1_006, EACH);
     bed.publish(waiting.iter().map(|owed| typed("wait", owed)));
     ask_until("a partition to pause", PATIENCE, || {
-        daemon.metric("roomcast_paused_partitions", "main").filter(|paused| *paused >= 1.0)
+        daemon.metric("roomcast_paused_partitions", "source=\"main\"").filter(|paused| *paused >= 1.0)
     });
     await_metric(&daemon, "roomcast_gate_closed", "cause=\"outage\"", 1.0, PATIENCE);
     provider.set_faults(&json!([]));
@@ -165,7 +165,7 @@ fn priorities_share_a_backlog_by_their_weights(bed: &Bed) {
         }
     }
     bed.publish(events);
-    await_metric(&daemon, "roomcast_held_records", "main", 300.0, PATIENCE);
+    await_metric(&daemon, "roomcast_held_records", "source=\"main\"", 300.0, PATIENCE);
     provider.set_faults(&json!([]));
     bed.await_finished(PATIENCE);
     assert_eq!(daemon.stop().code(), Some(0));
