@@ -113,8 +113,9 @@ impl Book {
             Some(Ok(row)) if row.state.is_final() => {
                 self.answered.set(letter, Answer { state: row.state, next: row.next.into() });
             }
-            // Who asks for an answered letter has come too late.
-            Some(Ok(Row { state: State::Requested, .. }) | Err(_)) => {}
+            // Who asks for an answered letter has come too late, and so has a daemon that parks it: such a row
+            // was meant for a letter that nobody had asked for yet.
+            Some(Ok(Row { state: State::Requested | State::Parked, .. }) | Err(_)) => {}
             Some(Ok(_)) | None => self.answered.forget(letter),
         }
     }
@@ -196,7 +197,9 @@ impl Book {
         self.letters.remove(&entry.letter);
         let mut rows = Vec::new();
         for &(letter, replays, class) in &entry.next {
-            if replays > self.max_replays {
+            // One that somebody asked for meanwhile, or decided about, is not parked any more.
+            let is_taken = self.letters.contains_key(&letter) || self.answered.get(letter).is_some();
+            if replays > self.max_replays && !is_taken {
                 self.counts.parked += 1;
                 let why = format!(
                     "replayed {replays} times, more than max_replays = {}; {class}",

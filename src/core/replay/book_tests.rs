@@ -119,6 +119,44 @@ fn what_others_decided_meanwhile_counts() {
     replayed(&mut book, &at(5, &sealed));
 }
 
+/// A letter of the book's that has failed again and may not be replayed any more, before its row is written.
+fn failed_too_often(book: &mut Book, sealed: &Sealed) -> Sealed {
+    let again = letter(replayed(book, &at(1, sealed)));
+    book.failed(&again);
+    again.seal(&names(), NOW)
+}
+
+#[test]
+fn a_letter_that_was_taken_up_meanwhile_is_not_parked() {
+    // Under way already, answered already, and decided about by somebody.
+    for case in 0..3 {
+        let (mut book, sealed) = (Book::new(0), sealed());
+        let next = failed_too_often(&mut book, &sealed);
+        let request = at(2, &next);
+        match case {
+            2 => book.note(&Row::key(next.id), Some(&Row::new(State::Discarded, "bob", NOW).write())),
+            _ => drop(replayed(&mut book, &request)),
+        }
+        if case == 1 {
+            book.finish(request.id, NOW);
+        }
+        let rows = book.finish(at(1, &sealed).id, NOW);
+        let of: Vec<_> = rows.iter().map(|(of, row)| (*of, row.state)).collect();
+        assert_eq!(of, [(sealed.id, State::Replayed)], "case {case}");
+        assert_eq!((book.counts().failed, book.counts().parked), (1, 0));
+    }
+}
+
+#[test]
+fn a_late_row_that_parks_a_letter_does_not_have_it_sent_again() {
+    let (mut book, sealed) = (Book::new(3), sealed());
+    replayed(&mut book, &at(1, &sealed));
+    book.finish(at(1, &sealed).id, NOW);
+    book.note(&Row::key(sealed.id), Some(&Row::new(State::Parked, "roomcast", NOW).write()));
+    assert!(nothing(&mut book, &at(2, &sealed)).contains("replayed already"));
+    assert_eq!(book.finish(at(2, &sealed).id, NOW)[0].1.state, State::Replayed);
+}
+
 #[test]
 fn a_letter_whose_value_is_gone_stays_open_and_says_where_it_stood() {
     let mut book = Book::new(3);
