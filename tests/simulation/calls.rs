@@ -80,7 +80,7 @@ impl World {
         let call = provider.call(attempt.path, &attempt.items, attempt.session.as_deref(), &stamp);
         self.note(&|| {
             let items = attempt.items.iter().map(|item| {
-                let message = &self.spec.messages[self.laws.by_id[&item.id]];
+                let message = &self.spec.messages[self.laws.number(&self.spec, item)];
                 let priority = message.priority.word();
                 format!("{}/{priority}:{}{}", item.room, message.event, mark(item.resend))
             });

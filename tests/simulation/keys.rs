@@ -62,7 +62,8 @@ impl World {
 
     /// What becomes of a record whose key is not known: `None` when it is.
     pub fn waiting_plan(&self, event: EventNo, routed: &Plan) -> Option<Plan> {
-        let event = &self.spec.events[event];
+        // A replay is about the record that its letter was written for.
+        let event = &self.spec.events[self.spec.origin(event)];
         let key = (event.source, event.partition);
         let wait = || Wait { directory: ROOMS, key: text(key).into(), at_most: None, error: String::new() };
         self.keys.unknown.contains(&key).then(|| Plan {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use roomcast::core::letter::{Letter, LetterId};
+use roomcast::core::letter::{Letter, LetterId, Sealed};
 use roomcast::core::model::BurialId;
 
 use crate::faults::Fault;
@@ -16,6 +16,8 @@ pub struct Writing {
     pub id: LetterId,
     pub event: EventNo,
     pub rooms: Vec<Arc<str>>,
+    /// The whole of it, where somebody may ask for it.
+    pub sealed: Option<Arc<Sealed>>,
 }
 
 /// What happens with letters.
@@ -49,7 +51,8 @@ impl World {
         let rooms: Vec<Arc<str>> = letter.rooms.iter().map(|room| room.0.clone()).collect();
         self.note(&|| format!("  p{process} buries {:?} of event {event} for {rooms:?}", letter.class));
         self.law_buries(event, &rooms);
-        let writing = Writing { id: letter.id(), event, rooms };
+        let sealed = self.seal(process, letter);
+        let writing = Writing { id: letter.id(), event, rooms, sealed };
         self.processes[process].writing.insert(burial, writing);
         self.write(process, burial, 0);
     }
@@ -94,10 +97,11 @@ impl World {
     /// The broker has it.
     fn stored(&mut self, writing: &Writing) {
         match self.spec.events[writing.event].source {
-            Source::Kafka => self.letters.kafka.push(writing.id),
+            Source::Kafka | Source::Requests => self.letters.kafka.push(writing.id),
             Source::JetStream => drop(self.letters.stream.insert(writing.id)),
         }
         self.law_lettered(writing.id, writing.event, &writing.rooms);
+        self.letter_is_known(writing);
     }
 
     /// Letters that a process was writing when it died arrive, or do not.

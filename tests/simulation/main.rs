@@ -17,6 +17,7 @@ mod laws;
 mod letters;
 mod process;
 mod reloads;
+mod replays;
 mod replicas;
 mod seen;
 mod setup;

@@ -14,6 +14,7 @@ use crate::jetstream::JetClient;
 use crate::kafka::KafkaClient;
 use crate::laws::Watch;
 use crate::letters::Writing;
+use crate::replays::Desk;
 use crate::replicas::Shares;
 use crate::spec::{EventNo, Source};
 use crate::world::{Happening, ProcessNo, World, millis};
@@ -28,10 +29,11 @@ pub struct Process {
     /// Effects until it dies.
     pub dies_in: Option<u32>,
     pub stopping: bool,
-    pub intake: [bool; 2],
+    pub intake: [bool; 3],
     pub kafka: KafkaClient,
     pub jet: JetClient,
     pub shares: Shares,
+    pub desk: Desk,
     /// The id of its one route.
     pub route: RouteId,
     pub writing: BTreeMap<BurialId, Writing>,
@@ -59,10 +61,11 @@ impl Process {
             skew_ms: 0,
             dies_in: None,
             stopping: false,
-            intake: [true; 2],
+            intake: [true; 3],
             kafka: KafkaClient::default(),
             jet: JetClient::default(),
             shares: Shares::default(),
+            desk: Desk::default(),
             route: RouteId(0),
             writing: BTreeMap::new(),
             watch: Watch::default(),
@@ -73,7 +76,7 @@ impl Process {
 
     /// Whether nothing of it is under way.
     pub fn is_quiet(&self) -> bool {
-        !self.stopping && self.writing.is_empty()
+        !self.stopping && self.writing.is_empty() && self.desk.writing.is_empty()
     }
 }
 
@@ -91,6 +94,7 @@ impl World {
             }
             self.kafka_acts(process);
             self.jet_acts(process);
+            self.requests_act(process);
         }
     }
 
@@ -124,11 +128,13 @@ impl World {
                 self.counts.insert((process, account, path), (utc_day, calls, self.wall_of(process)));
                 self.soon(20, Happening::Counted { process, life, account, path });
             }
-            Effect::Answer(_) => unreachable!("no source of this world is one of requests"),
+            Effect::Answer(record) => self.answer_request(process, record),
             Effect::Settle(record) => self.settle(process, record),
             Effect::Released(source, partition, epoch) => {
                 if source == source_id(Source::Kafka) {
                     self.released(process, partition, epoch);
+                } else if source == source_id(Source::Requests) {
+                    self.requests_released(process, epoch);
                 }
             }
             Effect::Intake { source, open, .. } => {
@@ -137,9 +143,10 @@ impl World {
             }
             Effect::PartitionIntake { source, partition, epoch, open } => {
                 self.seen.partition_pauses += u64::from(!open);
-                match source == source_id(Source::Kafka) {
-                    true => self.processes[process].kafka.table.set_open(partition, epoch, open),
-                    false => self.jet_is_asked(process, epoch, open),
+                match Source::ALL[usize::from(source.0)] {
+                    Source::Kafka => self.processes[process].kafka.table.set_open(partition, epoch, open),
+                    Source::JetStream => self.jet_is_asked(process, epoch, open),
+                    Source::Requests => self.requests_are_asked(process, epoch, open),
                 }
             }
         }
@@ -147,15 +154,21 @@ impl World {
 
     /// Gives a record to a process's scheduler, with the plan that its routes make of it.
     pub fn hand(&mut self, process: ProcessNo, event: EventNo, record: Record) {
+        let routed = self.plan_of(process, event);
+        let plan = self.waiting_plan(event, &routed).unwrap_or(routed);
+        self.hand_planned(process, event, record, plan);
+    }
+
+    /// Gives a record to a process's scheduler, with this plan.
+    pub fn hand_planned(&mut self, process: ProcessNo, event: EventNo, record: Record, plan: Plan) {
         let id = record.id;
         self.note(&|| {
             format!("  p{process} gets event {event} as {id:?}, maybe tried {}", record.maybe_tried)
         });
-        self.law_handed(process, event, record.maybe_tried);
+        let leads_to_nothing = plan.dropped.is_some();
+        self.law_handed(process, event, record.maybe_tried || leads_to_nothing);
         self.processes[process].events.insert(id, event);
         self.processes[process].open.insert(id);
-        let routed = self.plan_of(process, event);
-        let plan = self.waiting_plan(event, &routed).unwrap_or(routed);
         let now = self.now_of(process);
         self.processes[process].scheduler.handle_record(Arc::new(record), plan, now);
         self.drain(process);
@@ -202,10 +215,14 @@ impl World {
         let event = of.events[&record];
         let source = self.spec.events[event].source;
         self.note(&|| format!("  p{process} settles event {event}"));
-        self.law_settled(process, event);
+        match source {
+            Source::Requests => self.law_request_settled(process, record, event),
+            Source::Kafka | Source::JetStream => self.law_settled(process, event),
+        }
         match source {
             Source::Kafka => self.kafka_settled(process, record),
             Source::JetStream => self.jet_settled(process, record),
+            Source::Requests => self.request_settled(process, record),
         }
     }
 
@@ -226,6 +243,7 @@ impl World {
         self.processes[process].alive = false;
         self.kafka_member_dies(process);
         self.jet_client_dies(process);
+        self.reader_dies(process);
         let pause = self.rng.u64(10..6_000);
         self.after(millis(pause), Happening::Start(process));
     }
@@ -247,6 +265,7 @@ impl World {
         self.kafka_member_leaves(process);
         self.jet_client_leaves(process);
         self.processes[process].alive = false;
+        self.reader_leaves(process);
         let pause = self.rng.u64(10..6_000);
         self.after(millis(pause), Happening::Start(process));
     }
@@ -264,6 +283,7 @@ impl World {
         self.restore_counts(process);
         self.kafka_member_joins(process);
         self.jet_client_starts(process);
+        self.plan_follow(process);
     }
 
     /// A scheduler as a process begins with it.

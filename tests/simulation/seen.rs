@@ -34,6 +34,15 @@ pub struct Seen {
     pub clock_jumps: u64,
     pub waited_for_keys: u64,
     pub reloads: u64,
+    pub requests: u64,
+    pub replayed: u64,
+    pub repeated_requests: u64,
+    pub letters_of_letters: u64,
+    pub parked: u64,
+    pub discards: u64,
+    pub refused_rows: u64,
+    pub takeovers: u64,
+    pub waited_behind: u64,
 }
 
 impl Seen {
@@ -44,7 +53,7 @@ impl Seen {
         }
     }
 
-    fn counts(&mut self) -> [(&'static str, &mut u64); 30] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 39] {
         [
             ("steps", &mut self.steps),
             ("accepted", &mut self.accepted),
@@ -76,6 +85,15 @@ impl Seen {
             ("clock jumps", &mut self.clock_jumps),
             ("waited for keys", &mut self.waited_for_keys),
             ("reloads", &mut self.reloads),
+            ("requests", &mut self.requests),
+            ("replayed", &mut self.replayed),
+            ("repeated requests", &mut self.repeated_requests),
+            ("letters of letters", &mut self.letters_of_letters),
+            ("parked", &mut self.parked),
+            ("discards", &mut self.discards),
+            ("refused rows", &mut self.refused_rows),
+            ("takeovers", &mut self.takeovers),
+            ("waited behind the background", &mut self.waited_behind),
         ]
     }
 

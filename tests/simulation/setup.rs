@@ -18,6 +18,7 @@ use crate::keys::Keys;
 use crate::laws::{Course, Fate, Laws};
 use crate::letters::Topics;
 use crate::process::Process;
+use crate::replays::Replays;
 use crate::replicas::Sharing;
 use crate::seen::Seen;
 use crate::spec::{Event, Message, Source, Spec};
@@ -43,7 +44,7 @@ impl World {
             1 | 2 => OnFull::DeadLetter,
             _ => OnFull::Wait,
         };
-        let held_limit = if isolated { [500; 2] } else { [rng.usize(5..120), rng.usize(5..120)] };
+        let held_limit = if isolated { [500, 500, 0] } else { [rng.usize(5..120), rng.usize(5..120), 0] };
         let settings = draw_settings(&mut rng, &accounts, on_full, held_limit, isolated, seed);
         let epoch_ms = 1_760_000_000_000 + rng.i64(0..86_400_000);
         let length = if seed % 5 == 4 { rng.u64(5_000..30_000) } else { 60_000 };
@@ -71,6 +72,7 @@ impl World {
             bucket: vec![(0, Vec::new()); 2],
             counts: BTreeMap::new(),
             keys: Keys::default(),
+            replays: Replays::default(),
             laws: Laws::default(),
             seen: Seen::default(),
             isolated,
@@ -91,6 +93,7 @@ impl World {
         world.make_sick(&rooms);
         world.plan(world.faults_end, Happening::Heal);
         world.draw_keys(seed);
+        world.draw_replays(seed);
         world.begin(processes as usize);
         world
     }
@@ -171,7 +174,8 @@ impl World {
             });
         }
         let partition = u32::try_from(partition).expect("few");
-        self.spec.events.push(Event { source, partition, messages: from..self.spec.messages.len() });
+        let messages = from..self.spec.messages.len();
+        self.spec.events.push(Event { source, partition, messages, of: None });
         self.laws.courses.push(Course::default());
         number
     }
@@ -320,7 +324,7 @@ fn draw_settings(
     rng: &mut fastrand::Rng,
     accounts: &[Account],
     on_full: OnFull,
-    held_limit: [usize; 2],
+    held_limit: [usize; 3],
     isolated: bool,
     seed: u64,
 ) -> Settings {
@@ -338,7 +342,7 @@ fn draw_settings(
             on_expiry: if rng.bool() { OnExpiry::Drop } else { OnExpiry::DeadLetter },
             on_full,
         }],
-        sources: held_limit
+        sources: held_limit[..2]
             .iter()
             .map(|&held_records| SourceSettings { held_records, held_bytes: 1 << 20, is_answered: false })
             .collect(),

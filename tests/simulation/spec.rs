@@ -5,13 +5,20 @@ use std::sync::Arc;
 use roomcast::core::model::{BaseId, ConflateKey, Content, MessageId, Path, Priority};
 use roomcast::core::time::Wall;
 
-/// Which source: its place among a world's two.
+/// Which source: its place among a world's three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// A topic with some partitions.
     Kafka,
     /// A stream with one consumer.
     JetStream,
+    /// The log of requests for replays, where a world has one.
+    Requests,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kafka, Self::JetStream, Self::Requests];
 }
 
 /// An event by its place in [`Spec::events`]: in the order of publication within its partition.
@@ -29,6 +36,8 @@ pub struct Event {
     pub partition: u32,
     /// Its messages.
     pub messages: std::ops::Range<MessageNo>,
+    /// Of a request: what its letter was written for, which may be a request too.
+    pub of: Option<EventNo>,
 }
 
 /// One message: what the laws speak of.
@@ -81,5 +90,13 @@ impl Spec {
     pub fn message_for(&self, event: EventNo, room: &str) -> Option<MessageNo> {
         let mut numbers = self.events.get(event)?.messages.clone();
         numbers.find(|&number| &*self.messages[number].room == room)
+    }
+
+    /// The record that an event is about: itself, or the one that a chain of letters began with.
+    pub fn origin(&self, mut event: EventNo) -> EventNo {
+        while let Some(of) = self.events[event].of {
+            event = of;
+        }
+        event
     }
 }

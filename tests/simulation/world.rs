@@ -20,6 +20,7 @@ use crate::keys::{self, Keys};
 use crate::laws::Laws;
 use crate::letters::{self, Topics};
 use crate::process::Process;
+use crate::replays::{self, Replays};
 use crate::replicas::{self, Bucket, Sharing};
 use crate::seen::Seen;
 use crate::spec::Spec;
@@ -47,6 +48,8 @@ pub enum Happening {
     Lease(replicas::Event),
     /// A key of the directory comes or goes.
     Key(keys::Event),
+    /// Of requests for letters.
+    Replay(replays::Event),
     /// The count of a day is written.
     Counted { process: ProcessNo, life: u32, account: usize, path: Path },
     /// Others use an account.
@@ -84,7 +87,7 @@ pub struct World {
     pub accounts: Vec<Account>,
     pub settings: Settings,
     pub on_full: OnFull,
-    pub held_limit: [usize; 2],
+    pub held_limit: [usize; 3],
     pub processes: Vec<Process>,
     pub agenda: BTreeMap<(Mono, u64), Happening>,
     pub planned: u64,
@@ -100,6 +103,8 @@ pub struct World {
     pub counts: BTreeMap<(ProcessNo, usize, Path), (i64, u32, Wall)>,
     /// What the directory does not hold.
     pub keys: Keys,
+    /// Requests for letters.
+    pub replays: Replays,
     pub laws: Laws,
     pub seen: Seen,
     /// Nothing is wrong but some rooms and accounts.
@@ -211,6 +216,7 @@ impl World {
     fn is_over(&self) -> bool {
         self.kafka_is_over()
             && self.jet_is_over()
+            && self.replays_are_over()
             && (0..self.processes.len()).all(|number| {
                 let process = &self.processes[number];
                 let snapshot = || process.scheduler.snapshot(self.now_of(number));
@@ -228,7 +234,8 @@ impl World {
             format!("p{number} alive {}: {snapshot:?}", process.alive)
         };
         let processes: Vec<String> = (0..self.processes.len()).map(of).collect();
-        format!("{}; {}; {}", self.kafka_left(), self.jet_left(), processes.join("; "))
+        let requests = self.replays_left();
+        format!("{}; {}; {requests}; {}", self.kafka_left(), self.jet_left(), processes.join("; "))
     }
 
     fn happen(&mut self, what: Happening) {
@@ -240,6 +247,7 @@ impl World {
             Happening::Letter(event) => self.letter_happens(event),
             Happening::Lease(event) => self.lease_happens(event),
             Happening::Key(event) => self.key_happens(event),
+            Happening::Replay(event) => self.replay_happens(event),
             Happening::Counted { process, life, account, path } => {
                 if self.is_living(process, life) {
                     let now = self.now_of(process);

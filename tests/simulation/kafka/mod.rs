@@ -311,13 +311,13 @@ impl World {
         let life = self.processes[process].life;
         let partition = match source {
             Source::Kafka => self.processes[process].kafka.table.slot(known).map_or(0, |slot| slot.number),
-            Source::JetStream => 0,
+            Source::JetStream | Source::Requests => 0,
         };
         let partition = u32::try_from(partition).expect("few");
         for away in self.calls.values().filter(|away| away.process == process && away.life == life) {
             let crate::calls::What::Send(attempt) = &away.what else { continue };
             for item in &attempt.items {
-                let number = self.laws.by_id[&item.id];
+                let number = self.laws.number(&self.spec, item);
                 let event = &self.spec.events[self.spec.messages[number].event];
                 if (event.source, event.partition) == (source, partition) {
                     self.laws.fates[number].maybe = true;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use roomcast::core::model::{Path, Priority};
+use roomcast::core::model::{DropReason, Path, Priority};
 
 use crate::faults::Fault;
+use crate::spec::Message;
 use crate::world::{ProcessNo, World};
 
 impl World {
@@ -13,8 +14,11 @@ impl World {
         use roomcast::core::schedule::status::Fate as Told;
         let now = self.now_of(process);
         let snapshot = self.processes[process].scheduler.snapshot(now);
-        let dropped =
-            snapshot.fates.iter().filter(|((_, fate), _)| matches!(fate, Told::Dropped(_) | Told::Conflated));
+        let dropped = snapshot.fates.iter().filter(|((_, fate), _)| match fate {
+            // A request that leads to nothing drops no message.
+            Told::Dropped(reason) => *reason != DropReason::Replay,
+            told => *told == Told::Conflated,
+        });
         let conflated = snapshot.fates.iter().filter(|((_, fate), _)| *fate == Told::Conflated);
         self.seen.conflated += conflated.map(|(_, count)| *count).sum::<u64>();
         self.laws.dropped += dropped.map(|(_, count)| *count).sum::<u64>();
@@ -28,7 +32,8 @@ impl World {
             if self.laws.courses[message.event].vanished {
                 continue;
             }
-            dropped += u64::from(!fate.accepted && fate.letters.is_empty());
+            let is_replay = self.spec.events[message.event].of.is_some();
+            dropped += u64::from(!fate.accepted && fate.letters.is_empty() && !is_replay);
             let alone = self.laws.courses[message.event].handed == 1;
             assert!(
                 fate.letters.len() <= 1 || !alone,
@@ -47,6 +52,7 @@ impl World {
         );
         self.seen.dropped += dropped;
         self.law_keys();
+        self.law_replays_end();
         self.law_isolation();
     }
 
@@ -55,7 +61,9 @@ impl World {
         if !self.isolated {
             return;
         }
-        let all = self.spec.messages.len() as u64;
+        // Replays make live messages wait for one call of theirs, however many there are.
+        let is_live = |message: &&Message| self.spec.events[message.event].of.is_none();
+        let all = self.spec.messages.iter().filter(is_live).count() as u64;
         for (number, message) in self.spec.messages.iter().enumerate() {
             let sick =
                 self.sick_rooms.contains(&message.room) || self.sick_accounts.contains(&message.account);
@@ -74,7 +82,7 @@ impl World {
             let bound = Duration::from_secs(5)
                 + Duration::from_secs(all) * 3 / messages
                 + Duration::from_secs(all) / pace
-                + Duration::from_millis(85) * u32::try_from(3 * all).expect("few");
+                + Duration::from_millis(85) * u32::try_from(3 * all + 1).expect("few");
             let fate = &self.laws.fates[number];
             let waited = fate.accepted_at.since(self.published_by);
             assert!(

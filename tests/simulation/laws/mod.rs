@@ -3,6 +3,9 @@
 //! of itself.
 
 mod end;
+mod live;
+mod quota;
+mod replays;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,12 +14,12 @@ use std::time::Duration;
 use roomcast::core::letter::LetterId;
 use roomcast::core::model::{MessageId, PartitionId, Path, Priority, RecordId};
 use roomcast::core::partitions::{Held, Slot};
-use roomcast::core::provider::{Item, Limits, Outcome, Throttle};
+use roomcast::core::provider::{Outcome, Throttle};
 use roomcast::core::schedule::{Attempt, OnFull};
 use roomcast::core::time::Mono;
 
+use self::live::Waits;
 use crate::process::source_id;
-use crate::replicas::Sharing;
 use crate::spec::{EventNo, Message, MessageNo, Source};
 use crate::world::{ProcessNo, World};
 
@@ -42,6 +45,8 @@ pub struct Fate {
     pub late_from: Option<Mono>,
     /// A newer message of its lane and key reached a process that held it.
     pub superseded: bool,
+    /// A replay of it was accepted.
+    pub replayed: bool,
     /// Confirmed letters that owe it.
     pub letters: Vec<LetterId>,
 }
@@ -71,6 +76,10 @@ pub struct Laws {
     windows: BTreeMap<(usize, Path, Counted), VecDeque<Mono>>,
     newest: BTreeMap<Line, EventNo>,
     pub by_id: BTreeMap<MessageId, MessageNo>,
+    /// The messages of requests that repeat a message, in the order in which they were asked for.
+    pub replays: BTreeMap<MessageId, Vec<MessageNo>>,
+    /// What is asked for by events that are requests.
+    pub asked: BTreeMap<EventNo, LetterId>,
     /// Messages that processes dropped by a rule, as they counted it.
     pub dropped: u64,
     /// Records that were handed to a process after another one had them.
@@ -100,6 +109,7 @@ pub struct Watch {
     /// Calls of a path of which a message was accepted.
     accepted: BTreeMap<(usize, Path), u64>,
     tries: BTreeMap<MessageNo, Tries>,
+    waits: Waits,
     /// When it is too late for a message, by the clock that never jumps.
     expires: BTreeMap<MessageNo, Mono>,
 }
@@ -126,6 +136,7 @@ struct Gate {
 impl World {
     /// A process sends a call.
     pub fn law_sent(&mut self, process: ProcessNo, attempt: &Attempt) {
+        self.law_waited(process, attempt);
         let account = usize::from(attempt.account.0);
         let key = (account, attempt.path);
         let now = self.now;
@@ -148,7 +159,7 @@ impl World {
         watch.sent += 1;
         let mark = watch.accepted.get(&key).copied().unwrap_or(0);
         for item in &attempt.items {
-            let number = self.laws.by_id[&item.id];
+            let number = self.laws.number(&self.spec, item);
             let message = &self.spec.messages[number];
             assert_eq!((message.account, message.path), key, "a message goes where its route says");
             assert_eq!(item.room.0, message.room, "a message goes to its room");
@@ -160,8 +171,10 @@ impl World {
                 "P2: two calls away for room {}",
                 message.room
             );
+            let fate = &self.laws.fates[number];
+            let is_replay = self.spec.events[message.event].source == Source::Requests;
             assert!(
-                item.resend || !self.laws.fates[number].maybe,
+                item.resend || !(fate.maybe || fate.replayed || is_replay),
                 "P3: message {number} may have been sent before and goes out unmarked"
             );
             let too_late = watch.expires.get(&number).is_some_and(|at| now >= *at);
@@ -178,47 +191,6 @@ impl World {
         }
         self.seen.shared_calls += u64::from(attempt.items.len() > 1 && of.limits.rooms_per_call > 1);
         self.seen.batched_calls += u64::from(attempt.items.len() > 1 && of.limits.rooms_per_call == 1);
-    }
-
-    /// The provider counts a call.
-    pub fn law_counted(&mut self, account: usize, path: Path, items: &[Item]) {
-        let now = self.now;
-        let of = &self.accounts[account];
-        let limit = |window, of_limits: &dyn Fn(&Limits) -> Option<u32>| of.limit(window, now, of_limits);
-        let quota = |limits: &Limits| limits.paths[path as usize];
-        let mut count = |what: Counted, limit: Option<u32>, window: Duration| {
-            let Some(limit) = limit else { return };
-            let instants = self.laws.windows.entry((account, path, what.clone())).or_default();
-            while instants.front().is_some_and(|first| now.since(*first) >= window) {
-                instants.pop_front();
-            }
-            instants.push_back(now);
-            assert!(
-                instants.len() <= limit as usize,
-                "P4: {} of {what:?} within {window:?} on {path:?} of account {account}, {limit} allowed",
-                instants.len()
-            );
-        };
-        // Where shares move, each replica may send one message a second to any room.
-        let more = u32::try_from(self.processes.len()).expect("few") - 1;
-        let more = if matches!(self.sharing, Sharing::Whole | Sharing::Fixed) { 0 } else { more };
-        let calls = limit(WINDOW, &|limits| Some(quota(limits).calls_per_second));
-        let of_a_minute = limit(60 * WINDOW, &|limits| quota(limits).calls_per_minute);
-        let messages = limit(WINDOW, &|limits| quota(limits).messages_per_second);
-        let room = limit(WINDOW, &|limits| Some(limits.room_messages_per_second));
-        let room_high = limit(WINDOW, &|limits| limits.room_high_per_second);
-        count(Counted::Calls, calls, WINDOW);
-        count(Counted::CallsOfAMinute, of_a_minute, 60 * WINDOW);
-        for item in items {
-            count(Counted::Messages, messages, WINDOW);
-            if path != Path::Broadcast {
-                count(Counted::Room(item.room.0.clone()), room.map(|limit| limit + more), WINDOW);
-            }
-            let number = self.laws.by_id[&item.id];
-            if path == Path::Room && self.spec.messages[number].priority == Priority::High {
-                count(Counted::RoomHigh(item.room.0.clone()), room_high.map(|limit| limit + more), WINDOW);
-            }
-        }
     }
 
     /// The provider has judged a message of a call that left at `left_at`.
@@ -243,7 +215,13 @@ impl World {
         fate.accepted = true;
         fate.accepted_at = self.now;
         self.seen.accepted += 1;
-        if fate.outside || self.in_any_order(number) {
+        let is_outside = fate.outside;
+        if self.spec.events[message.event].source == Source::Requests {
+            self.seen.replayed += 1;
+            let first = self.laws.by_id[&message.id];
+            self.laws.fates[first].replayed = true;
+        }
+        if is_outside || self.in_any_order(number) {
             return;
         }
         let event = &self.spec.events[message.event];
@@ -271,6 +249,10 @@ impl World {
     fn in_any_order(&self, number: MessageNo) -> bool {
         let message = &self.spec.messages[number];
         let event = &self.spec.events[message.event];
+        // A replay stands outside of the order.
+        if event.source == Source::Requests {
+            return true;
+        }
         let batch = self.accounts[message.account].limits.messages_per_call > 1;
         let may_be_decided =
             event.messages.len() > 1 || self.on_full == OnFull::DropOldest || message.expires.is_some();
@@ -296,6 +278,7 @@ impl World {
 
     /// A process hears what became of a call.
     pub fn law_outcome(&mut self, process: ProcessNo, attempt: &Attempt, outcomes: &[Outcome]) {
+        self.law_answered(process, attempt);
         let account = usize::from(attempt.account.0);
         let key = (account, attempt.path);
         let now = self.now;
@@ -319,7 +302,7 @@ impl World {
         let accepted = watch.accepted.entry(key).or_default();
         *accepted += u64::from(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Accepted(_))));
         for (item, outcome) in attempt.items.iter().zip(outcomes) {
-            let number = self.laws.by_id[&item.id];
+            let number = self.laws.number(&self.spec, item);
             // What answers from before its record came anew is no try of the new one.
             if let Some(tries) = watch.tries.get_mut(&number).filter(|tries| tries.call == attempt.id.0) {
                 let own_fault = *accepted > tries.mark;
@@ -349,7 +332,7 @@ impl World {
     /// A process died, or lost a partition, while this call was away.
     pub fn law_orphaned(&mut self, attempt: &Attempt) {
         for item in &attempt.items {
-            let number = self.laws.by_id[&item.id];
+            let number = self.laws.number(&self.spec, item);
             self.laws.fates[number].maybe = true;
         }
     }
@@ -371,7 +354,7 @@ impl World {
         }
     }
 
-    fn owed(&self, event: EventNo, rooms: &[Arc<str>]) -> Vec<MessageNo> {
+    pub fn owed(&self, event: EventNo, rooms: &[Arc<str>]) -> Vec<MessageNo> {
         let messages = self.spec.events[event].messages.clone();
         let is_owed = |number: &MessageNo| {
             let room = &self.spec.messages[*number].room;
@@ -444,6 +427,7 @@ impl World {
     /// A record gets its messages: when it reaches a scheduler, and when its key is known at last.
     pub fn law_routed(&mut self, process: ProcessNo, event: EventNo) {
         self.law_supersedes(process, event);
+        self.law_waits(process, event);
         let (now, wall) = (self.now, self.wall_of(process));
         let watch = &mut self.processes[process].watch;
         for number in self.spec.events[event].messages.clone() {
@@ -481,6 +465,9 @@ impl World {
 
     fn was_sent(&self, event: EventNo) -> bool {
         let mut messages = self.spec.events[event].messages.clone();
-        messages.any(|number| self.laws.fates[number].accepted || self.laws.fates[number].maybe)
+        messages.any(|number| {
+            let fate = &self.laws.fates[number];
+            fate.accepted || fate.maybe || fate.replayed
+        })
     }
 }
