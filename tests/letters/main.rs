@@ -10,5 +10,7 @@ mod api;
 mod bed;
 mod chains;
 mod many;
+mod page;
+mod page_text;
 mod worked;
 mod wrong;
