@@ -142,6 +142,10 @@ impl Letter {
         if let Some(source) = source.or_else(|| named.map(|name| (&**name).into())) {
             add("source", source.into_owned());
         }
+        // Ids are made of the stream: without it, what is routed anew or has siblings is not known again.
+        if record.origin.stream != record.origin.topic {
+            add("stream", record.origin.stream.to_string());
+        }
         add("topic", record.origin.topic.to_string());
         add("partition", record.origin.partition.to_string());
         add("offset", record.origin.offset.to_string());

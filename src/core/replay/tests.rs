@@ -80,6 +80,22 @@ fn a_request_opens_to_the_record_that_the_letter_was_written_for() {
     assert_eq!(restored.id.source, SourceId(1), "it is settled where the request stands");
 }
 
+/// On JetStream the subject is not the stream: ids are made of the stream.
+#[test]
+fn a_record_of_jetstream_stands_where_it_stood() {
+    let origin = Origin { stream: "MATCH".into(), topic: "match.1.events".into(), partition: 0, offset: 77 };
+    let mut first = record();
+    first.origin = origin.clone();
+    let sealed = letter(first).seal(&names(), Wall(0));
+    let (_, restored) = open(&request(&sealed)).unwrap();
+    assert_eq!(restored.origin, origin);
+    let (_, again) = open(&request(&letter(restored).seal(&names(), Wall(0)))).unwrap();
+    assert_eq!(again.origin, origin);
+    let streams =
+        |sealed: &Sealed| sealed.headers.iter().filter(|(name, _)| &**name == "roomcast-stream").count();
+    assert_eq!((streams(&sealed), streams(&letter(record()).seal(&names(), Wall(0)))), (1, 0));
+}
+
 #[test]
 fn a_letter_of_a_replay_counts_on_and_names_the_first_of_its_chain() {
     let first = letter(record()).seal(&names(), Wall(0));
