@@ -50,7 +50,7 @@ const ROUTE: &str =
 fn what_cannot_be_reached_is_told_with_where_to_look() {
     let easemob = Provider::start(Kind::Easemob, &[]);
     let plain = easemob.base_url();
-    let at = |name: &str, url: &str| easemob.account(name, "").replace(&plain, url);
+    let at = |name: &str, url: &str| easemob.account(name, "").replace(plain, url);
     let config = [
         at("refused", "http://127.0.0.1:1"),
         at("nowhere", "http://no-such-host.invalid"),
@@ -97,9 +97,9 @@ fn who_is_not_let_in_is_told_by_whom_and_which_keys_to_look_at() {
     ];
     let lines = wrong(&config.concat());
     let fit = "look at the account's id or key, its secret or token";
-    assert_told(&lines, "account refused", &[&easemob.base_url(), "the login is refused", fit]);
+    assert_told(&lines, "account refused", &[easemob.base_url(), "the login is refused", fit]);
     assert_told(&lines, "account app", &["Could not find application for acme/other", "the account's app"]);
-    assert_told(&lines, "account signed", &[&yunxin.base_url(), "checksum", fit]);
+    assert_told(&lines, "account signed", &[yunxin.base_url(), "checksum", fit]);
     assert_told(&lines, "source main", &["uthentication failed"]);
     assert_told(&lines, "source other", &["uthorization violation"]);
     assert!(!lines.concat().contains("wrong-"), "P8: {lines:#?}");
