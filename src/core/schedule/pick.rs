@@ -111,11 +111,12 @@ impl Scheduler {
                     continue;
                 }
                 let state = &mut account.paths[path as usize];
-                let waits = ready[Priority::Background as usize] && state.spare.due() > now.mono;
+                let live_waits = ready[..Priority::Background as usize].contains(&true);
+                let waits = ready[Priority::Background as usize] && state.spare.due(live_waits) > now.mono;
                 match state.gate.pass(now.mono) {
                     Pass::Shut => wake = earliest(wake, state.gate.opens_at()),
-                    Pass::Free if waits && !ready[..Priority::Background as usize].contains(&true) => {
-                        wake = earliest(wake, Some(state.spare.due()));
+                    Pass::Free if waits && !live_waits => {
+                        wake = earliest(wake, Some(state.spare.due(false)));
                     }
                     Pass::Free | Pass::Probe => {
                         wake = earliest(wake, state.quota.next_free(now.mono));
@@ -165,7 +166,8 @@ impl Scheduler {
         if pass == Pass::Shut {
             return None;
         }
-        if pass == Pass::Free && state.spare.due() > now.mono {
+        let live_waits = ready[..Priority::Background as usize].contains(&true);
+        if pass == Pass::Free && state.spare.due(live_waits) > now.mono {
             ready[Priority::Background as usize] = false;
             if !ready.contains(&true) {
                 return None;

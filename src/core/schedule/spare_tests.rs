@@ -14,10 +14,10 @@ const ANSWER: Duration = Duration::from_millis(20);
 /// A step of the tests' time.
 const STEP: Duration = Duration::from_millis(1);
 
-fn bed() -> Bed {
+fn bed(quota: u32) -> Bed {
     let mut settings = settings();
     let limits = &mut settings.accounts[0].limits;
-    limits.paths[Path::Room as usize].calls_per_second = QUOTA;
+    limits.paths[Path::Room as usize].calls_per_second = quota;
     limits.room_messages_per_second = 20;
     settings.max_waiting_per_room = 100_000;
     Bed::new(settings, 1)
@@ -31,7 +31,12 @@ fn background(room: usize) -> Message {
 /// What ten seconds of so many live messages a second, evenly, meet beside a backlog of replays: the
 /// calls of each, and the longest that a live one waited for its call.
 fn beside(live: u64, replays: usize) -> (u64, u64, Duration) {
-    let mut bed = bed();
+    beside_of(QUOTA, live, replays)
+}
+
+/// The same with another quota.
+fn beside_of(quota: u32, live: u64, replays: usize) -> (u64, u64, Duration) {
+    let mut bed = bed(quota);
     for room in 0..replays {
         bed.record(0, vec![background(room % 500)]);
     }
@@ -75,9 +80,20 @@ fn replays_have_a_twentieth_when_live_traffic_wants_all() {
     assert!(live + replays > 950, "{live} live calls: nothing is left unused");
 }
 
+/// What live traffic got through, beside replays that had come first, says nothing of what it wants.
+#[test]
+fn replays_give_way_to_live_traffic_that_waits_however_small_the_quota() {
+    for (quota, live) in [(2, 4), (4, 10), (20, 30)] {
+        let (calls, replays, _) = beside_of(quota, live, 1_000);
+        let least = u64::from(quota) / 2; // a twentieth of ten seconds
+        assert!(replays <= least + 1, "{quota}: {replays} replays in ten seconds");
+        assert!(calls + replays >= u64::from(quota) * 9, "{quota}: {calls} live calls");
+    }
+}
+
 #[test]
 fn a_room_keeps_a_quarter_of_its_pace_for_live_messages() {
-    let mut bed = bed();
+    let mut bed = bed(QUOTA);
     for _ in 0..40 {
         bed.record(0, vec![background(0)]);
     }
