@@ -222,7 +222,12 @@ fn letter(record: &Record) -> (Sealed, BTreeMap<String, String>) {
         ("original", "the-first-letter".to_owned()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
-    (sealed, expected.map(|(name, value)| (format!("roomcast-{name}"), value)).into())
+    let mut expected: BTreeMap<String, String> =
+        expected.map(|(name, value)| (format!("roomcast-{name}"), value)).into();
+    if origin.stream != origin.topic {
+        expected.insert("roomcast-stream".to_owned(), origin.stream.to_string());
+    }
+    (sealed, expected)
 }
 
 #[test]
