@@ -170,9 +170,11 @@ impl Scene {
         told.filter(|line| !line.trim().starts_with("Room  ")).map(|line| self.there(line) + "\n").collect()
     }
 
-    /// What was said, with the names of the page. (The header `Room`, which has the key on NATS, it does not show.)
+    /// What was said, with the names of the page. (What NATS alone has it does not show: the header `Room` with
+    /// the key, and the stream of a letter's record.)
     fn there(&self, line: &str) -> String {
         let line = line.replace(self.provider.base_url(), "https://api.netease.im/nimserver");
+        let line = line.replace(r#""stream":"LIVE","#, "");
         let line = match line.split_once("LIVE_DLQ.letter.") {
             Some((before, place)) => {
                 format!("{before}live.events.dlq{}", &place[place.find('/').unwrap_or(0)..])
