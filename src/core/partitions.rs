@@ -5,9 +5,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::model::{Epoch, PartitionId, RecordId};
+use super::schedule::pace;
 use super::watermark::{METADATA_EASY, METADATA_FULL, METADATA_MAX, Watermark};
+
+/// How long a partition rests between two readers (P4): the second over which a room's pace is counted. The
+/// next reader does not know what the last one sent to a room.
+pub const REST: Duration = pace::PERIOD;
 
 /// Where one partition begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

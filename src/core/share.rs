@@ -74,71 +74,106 @@ impl Quotas {
     }
 
     /// What `part` says of each quota, by its place and slots. Never more than the quota; a room's
-    /// pace is never below one, and is whole where it is not divided.
+    /// pace is never below one.
+    ///
+    /// Where it is not divided, live messages of a room have one sender, but its replays may come from
+    /// another replica: whoever is not alone leaves one message a second to those, and sends no more
+    /// replays itself.
     fn share(&self, part: impl Fn(usize, u32) -> u32) -> Share {
         let mut slots = [0; QUOTAS];
-        for (place, quota) in self.slots.iter().enumerate() {
+        let mut is_alone = true;
+        for (place, quota) in self.slots[..ROOM].iter().enumerate() {
             let Some(quota) = *quota else { continue };
-            slots[place] = match place {
-                ROOM | ROOM_HIGH if !self.divides_rooms => quota,
-                ROOM | ROOM_HIGH => part(place, quota).clamp(1, quota),
-                _ => part(place, quota).min(quota),
-            };
+            slots[place] = part(place, quota).min(quota);
+            is_alone &= slots[place] == quota;
         }
-        Share(slots)
+        let pace = |place: usize| self.slots[place].map_or(0, |quota| part(place, quota).clamp(1, quota));
+        let whole = |place: usize| self.slots[place].unwrap_or(0);
+        (slots[ROOM], slots[ROOM_HIGH]) = match self.divides_rooms {
+            true => (pace(ROOM), pace(ROOM_HIGH)),
+            false if is_alone => (whole(ROOM), whole(ROOM_HIGH)),
+            false => ((whole(ROOM) - 1).max(1), whole(ROOM_HIGH)),
+        };
+        let replays = if self.divides_rooms || is_alone { u32::MAX } else { 1 };
+        Share { slots, replays }
     }
 
     /// The paths on which this share allows nothing although the account has a quota there, with
     /// the place of the first quota that is too small.
     fn shut(&self, share: &Share, path: Path) -> Option<usize> {
         let first = path as usize * OF_PATH;
-        (first..first + OF_PATH).find(|&place| self.slots[place].is_some() && share.0[place] == 0)
+        (first..first + OF_PATH).find(|&place| self.slots[place].is_some() && share.slots[place] == 0)
     }
 }
 
 /// How many slots of each of an account's quotas this process may use. Never more than the quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share([u32; QUOTAS]);
+pub struct Share {
+    slots: [u32; QUOTAS],
+    /// Replays among what one room gets in a second.
+    replays: u32,
+}
+
+/// What one room may get in a second from this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomPace {
+    /// Messages of any priority; at least one.
+    pub all: u32,
+    /// Of those, high ones; 0 where there is no such limit.
+    pub high: u32,
+    /// Of those, ones of the background. Whatever it says, the background leaves a quarter to live messages.
+    pub background: u32,
+}
+
+impl RoomPace {
+    /// Of an account whose quotas are all this process's.
+    pub fn whole(limits: &Limits) -> Self {
+        let high = limits.room_high_per_second.unwrap_or(0);
+        Self { all: limits.room_messages_per_second, high, background: u32::MAX }
+    }
+
+    /// The slower of both, priority by priority.
+    #[must_use]
+    pub fn least(self, other: Self) -> Self {
+        Self {
+            all: self.all.min(other.all),
+            high: self.high.min(other.high),
+            background: self.background.min(other.background),
+        }
+    }
+}
 
 impl Share {
     /// Calls in any second.
     pub fn calls(&self, path: Path) -> u32 {
-        self.0[path as usize * OF_PATH]
+        self.slots[path as usize * OF_PATH]
     }
 
     /// Messages in any second; 0 as well where messages are not counted apart.
     pub fn messages(&self, path: Path) -> u32 {
-        self.0[path as usize * OF_PATH + 1]
+        self.slots[path as usize * OF_PATH + 1]
     }
 
     /// Calls in any minute; 0 as well where there is no such quota.
     pub fn minute(&self, path: Path) -> u32 {
-        self.0[path as usize * OF_PATH + 2]
+        self.slots[path as usize * OF_PATH + 2]
     }
 
     /// Calls in a UTC day; 0 as well where there is no such quota.
     pub fn day(&self, path: Path) -> u32 {
-        self.0[path as usize * OF_PATH + 3]
+        self.slots[path as usize * OF_PATH + 3]
     }
 
-    /// Messages that one room may get in a second from this process; at least one.
-    pub fn room(&self) -> u32 {
-        self.0[ROOM]
-    }
-
-    /// Of those, high ones; 0 where there is no such limit.
-    pub fn room_high(&self) -> u32 {
-        self.0[ROOM_HIGH]
+    /// What one room may get from this process.
+    pub fn room_pace(&self) -> RoomPace {
+        RoomPace { all: self.slots[ROOM], high: self.slots[ROOM_HIGH], background: self.replays }
     }
 
     /// The smaller of both, quota by quota.
     #[must_use]
     pub fn least(&self, other: &Self) -> Self {
-        let mut slots = self.0;
-        for (slot, other) in slots.iter_mut().zip(other.0) {
-            *slot = (*slot).min(other);
-        }
-        Self(slots)
+        let slots = std::array::from_fn(|place| self.slots[place].min(other.slots[place]));
+        Self { slots, replays: self.replays.min(other.replays) }
     }
 }
 

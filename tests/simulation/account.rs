@@ -61,10 +61,16 @@ struct Quota {
 }
 
 impl Account {
-    /// Draws one.
-    pub fn draw(rng: &mut fastrand::Rng, faults: Faults, processes: u32, rooms: &[Arc<str>]) -> Self {
+    /// Draws one. Where a room has one sender at a time its pace is small beside the quota, so that it is met.
+    pub fn draw(
+        rng: &mut fastrand::Rng,
+        faults: Faults,
+        processes: u32,
+        is_keyed: bool,
+        rooms: &[Arc<str>],
+    ) -> Self {
         let kind = if rng.bool() { Kind::Easemob } else { Kind::Yunxin };
-        let quota = Quota {
+        let mut quota = Quota {
             calls: rng.u32(5..60).max(processes * 5),
             messages: rng.u32(10..150).max(processes * 10),
             users: rng.u32(5..50).max(processes * 5),
@@ -73,6 +79,10 @@ impl Account {
             per_minute: 10,
             batch: rng.u8(..3) == 0,
         };
+        if is_keyed {
+            (quota.calls, quota.messages, quota.room) =
+                (quota.calls + 30, quota.messages + 60, 2 + quota.room % 5);
+        }
         let (service, table) = match kind {
             Kind::Easemob => easemob(quota, rng),
             Kind::Yunxin => yunxin(quota, rng),

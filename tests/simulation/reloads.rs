@@ -82,7 +82,7 @@ impl World {
         of.route = routes[0];
         let replicas = u32::try_from(self.processes.len()).expect("few");
         for account in 0..self.accounts.len() {
-            let quotas = Quotas::new(&self.accounts[account].limits, true);
+            let quotas = Quotas::new(&self.accounts[account].limits, !self.is_keyed);
             let of = &mut self.processes[process];
             let grant = match self.sharing {
                 Sharing::Whole => Some(Grant::lasting(quotas.whole(), Growth::Handed)),

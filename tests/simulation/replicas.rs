@@ -66,7 +66,7 @@ impl World {
         let mut shares = Shares::default();
         for account in 0..self.accounts.len() {
             let of = &self.accounts[account];
-            let quotas = Quotas::new(&of.limits, true);
+            let quotas = Quotas::new(&of.limits, !self.is_keyed);
             let none = Grant::lasting(quotas.none(), Growth::Handed);
             let first = match self.sharing {
                 Sharing::Whole => continue,

@@ -43,6 +43,7 @@ pub struct Seen {
     pub refused_rows: u64,
     pub takeovers: u64,
     pub waited_behind: u64,
+    pub keyed: u64,
 }
 
 impl Seen {
@@ -53,9 +54,10 @@ impl Seen {
         }
     }
 
-    fn counts(&mut self) -> [(&'static str, &mut u64); 39] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 40] {
         [
             ("steps", &mut self.steps),
+            ("keyed", &mut self.keyed),
             ("accepted", &mut self.accepted),
             ("duplicates", &mut self.duplicates),
             ("repeats", &mut self.repeats),

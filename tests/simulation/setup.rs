@@ -32,12 +32,15 @@ impl World {
     pub fn new(seed: u64, trace: bool, spared: Faults) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let isolated = seed % 5 == 3;
+        let is_keyed = matches!(seed % 19, 8 | 10) && !isolated;
         let faults = draw_faults(&mut rng, isolated, seed).without_all(spared);
-        let processes = [1, 1, 1, 2, 2, 3][rng.usize(..6)];
-        let rooms: Vec<Arc<str>> =
-            (0..rng.u32(3..12)).map(|room| (1_001 + room).to_string().into()).collect();
+        // What a process that lost its assignment has away is a stated exception of a room's pace.
+        let faults = if is_keyed { faults.without(Fault::LostAssignment) } else { faults };
+        let processes = [1, 1, 1, 2, 2, 3][rng.usize(..6)].max(if is_keyed { 2 } else { 1 });
+        let count = rng.u32(3..12).max(if is_keyed { 4 } else { 0 });
+        let rooms: Vec<Arc<str>> = (0..count).map(|room| (1_001 + room).to_string().into()).collect();
         let accounts: Vec<Account> =
-            (0..rng.u8(1..3)).map(|_| Account::draw(&mut rng, faults, processes, &rooms)).collect();
+            (0..rng.u8(1..3)).map(|_| Account::draw(&mut rng, faults, processes, is_keyed, &rooms)).collect();
         let on_full = match rng.u8(..6) {
             _ if isolated => OnFull::Wait,
             0 => OnFull::DropOldest,
@@ -68,7 +71,11 @@ impl World {
             kafka: Cluster::new(rng.usize(1..5).max(processes as usize), processes as usize),
             jet: Server::default(),
             letters: Topics::default(),
-            sharing: draw_sharing(&mut rng, processes as usize, isolated),
+            sharing: match draw_sharing(&mut rng, processes as usize, isolated) {
+                _ if is_keyed => Sharing::Partitions,
+                sharing => sharing,
+            },
+            is_keyed,
             bucket: vec![(0, Vec::new()); 2],
             counts: BTreeMap::new(),
             keys: Keys::default(),
@@ -87,6 +94,7 @@ impl World {
         world.note(&|| {
             format!("{:?} {:?} on_full {on_full:?}, {processes} processes", world.settings, world.faults)
         });
+        world.seen.keyed += u64::from(is_keyed);
         world.fill(&rooms);
         world.plan_faults();
         world.plan_reloads();
@@ -100,15 +108,16 @@ impl World {
 
     /// Draws the records of all sources, and plans their publication.
     fn fill(&mut self, rooms: &[Arc<str>]) {
-        let sources = self.rng.u8(..3);
+        let sources = if self.is_keyed { 0 } else { self.rng.u8(..3) };
         let lone = self.kafka.logs.len();
         if sources != 1 {
             for partition in 0..lone {
-                for _ in 0..self.rng.u32(3..40) {
+                let records = self.rng.u32(3..40) * if self.is_keyed { 4 } else { 1 };
+                for _ in 0..records {
                     let event = self.event(Source::Kafka, partition, rooms);
                     self.kafka.logs[partition].unpublished.push_back(event);
                 }
-                let at_once = self.rng.usize(..20);
+                let at_once = self.rng.usize(..20) * if self.is_keyed { 8 } else { 1 };
                 for _ in 0..at_once {
                     self.kafka_happens(kafka::Event::Publish(partition));
                 }
@@ -145,6 +154,10 @@ impl World {
         let base = BaseId(uuid::Uuid::from_u128(self.rng.u128(..)));
         let content = self.accounts[account].content(number, path, priority, base);
         let names: Vec<Arc<str>> = match path {
+            Path::Users | Path::Room if self.is_keyed => {
+                let own: Vec<_> = rooms.iter().skip(partition).step_by(self.kafka.logs.len()).collect();
+                vec![own[self.rng.usize(..own.len())].clone()]
+            }
             Path::Broadcast => vec!["".into()],
             Path::Users => vec![rooms[self.rng.usize(..rooms.len())].clone()],
             Path::Room => {

@@ -98,6 +98,9 @@ pub struct World {
     pub letters: Topics,
     /// How processes share quotas.
     pub sharing: Sharing,
+    /// Whether a room is its record's key: all live messages to it come from one partition, and from one
+    /// process at a time. In a tenth of the worlds.
+    pub is_keyed: bool,
     pub bucket: Bucket,
     /// Calls of a day by process, account and path, as the table has them.
     pub counts: BTreeMap<(ProcessNo, usize, Path), (i64, u32, Wall)>,

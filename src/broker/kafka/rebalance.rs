@@ -2,8 +2,8 @@
 //!
 //! librdkafka waits for the answer to each rebalance, and goes on being polled meanwhile. An
 //! assignment is answered when it is known where each partition begins; a revocation when every
-//! call away of its partitions has answered, or after [`PATIENCE`]. What is lost already is given
-//! up at once.
+//! call away of its partitions has answered, or after [`PATIENCE`], and a second of their rooms' pace has
+//! passed ([`REST`]). What is lost already is given up at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::offsets::{self, list_of};
 use super::source::{Gone, Source};
 use super::{Arrival, Status};
 use crate::core::model::{Epoch, PartitionId};
-use crate::core::partitions::{Alarm, Begin, Partitions};
+use crate::core::partitions::{Alarm, Begin, Partitions, REST};
 
 /// The longest that a revocation is held up for calls away; an account's time limit is shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,6 +42,8 @@ pub(super) struct Revoking {
     list: TopicPartitionList,
     waiting: BTreeSet<(PartitionId, Epoch)>,
     since: Instant,
+    /// When its rooms have rested, once no call is away.
+    rested_at: Option<Instant>,
 }
 
 impl Source {
@@ -63,7 +65,7 @@ impl Source {
             let partitions = waiting.iter().copied().collect();
             self.send(Arrival::Revoking { source: self.settings.source, partitions })?;
         }
-        self.revoking.push_back(Revoking { list, waiting, since: Instant::now() });
+        self.revoking.push_back(Revoking { list, waiting, since: Instant::now(), rested_at: None });
         Ok(())
     }
 
@@ -79,6 +81,9 @@ impl Source {
         while let Some(first) = self.revoking.front() {
             let is_lost = self.consumer.assignment_lost();
             if !is_lost && !first.waiting.is_empty() && first.since.elapsed() < PATIENCE {
+                return Ok(());
+            }
+            if !is_lost && !self.have_rested() {
                 return Ok(());
             }
             let Revoking { list, waiting, .. } = self.revoking.pop_front().expect("it was looked at");
@@ -101,6 +106,21 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// Whether the rooms of the oldest revocation have rested since their last call.
+    fn have_rested(&mut self) -> bool {
+        let rested_at = self.rested_at();
+        let first = self.revoking.front_mut().expect("the caller looked at it");
+        *first.rested_at.get_or_insert(rested_at) <= Instant::now()
+    }
+
+    /// When the last call that this source caused, as far as it can tell, was a [`REST`] ago. A record that
+    /// is not finished may have been sent just now; those that are finished were so at the latest then.
+    pub(super) fn rested_at(&self) -> Instant {
+        let is_finished = self.partitions.held().all(|(_, _, held)| held.mark.open() == 0);
+        let last = if is_finished { self.last_settled } else { Some(Instant::now()) };
+        last.map_or_else(Instant::now, |last| last + REST)
     }
 
     /// Partitions that others have already: nothing is committed.

@@ -82,6 +82,8 @@ pub(super) struct Source {
     /// The last transport error: the reason that belongs to "all brokers are down".
     reason: String,
     last_message: Instant,
+    /// When a record was last finished.
+    pub(super) last_settled: Option<Instant>,
     lag_told: Instant,
     pub(super) stalled: bool,
 }
@@ -122,6 +124,7 @@ pub(super) fn run(start: Start) -> Result<(), String> {
         lacks_topics: false,
         reason: String::new(),
         last_message: now,
+        last_settled: None,
         lag_told: now,
         stalled: false,
     };
@@ -242,6 +245,7 @@ impl Source {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Settle(record)) => {
+                    self.last_settled = Some(Instant::now());
                     self.partitions.settle(record);
                 }
                 Ok(Command::Released(partition, epoch)) => self.released(partition, epoch),
@@ -432,10 +436,12 @@ impl Source {
         Ok(())
     }
 
-    /// Commits what is settled and leaves the group.
+    /// Commits what is settled and leaves the group, whose next reader may send to the same rooms at once:
+    /// they rest before.
     fn close(&mut self) {
         let consumer = Arc::clone(&self.consumer);
         self.commit_everything(&consumer);
+        std::thread::sleep(self.rested_at().saturating_duration_since(Instant::now()));
         consumer.context().close();
         self.answer_all();
     }

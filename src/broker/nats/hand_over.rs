@@ -16,14 +16,11 @@ use super::stop::give_back;
 use super::words::{News, Order, Word};
 use crate::broker::Arrival;
 use crate::core::model::Epoch;
+use crate::core::partitions::REST;
 
 /// How often what is finished is deleted from the parts stream. What is deleted was finished for as
 /// long: a server that is killed may forget younger acks, and would wait for what is not there.
 const TRIM: Duration = Duration::from_secs(10);
-
-/// How long a partition rests between two readers (P4): the second over which a room's pace is counted,
-/// and the 5 ms of a slot. The next reader does not know what the last one sent to a room.
-pub(super) const PACE: Duration = Duration::from_millis(1_005);
 
 impl Loop {
     /// Says something to the front, where there is one.
@@ -90,7 +87,7 @@ impl Loop {
             let (name, group) = (consumer.prepared.info.name.clone(), consumer.prepared.group.clone());
             let pin = self.pulls.pin.is_some().then_some(group).flatten();
             tokio::spawn(async move {
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(REST).await;
                 give_back(&client, &stream, &name, held, pin.as_deref()).await;
             });
         }

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::hand_over::PACE;
 use super::parts;
 use super::setup::Prepared;
 use super::source::{Consumer, Loop};
 use super::words::News;
+use crate::core::partitions::REST;
 
 /// How long the last acks may take.
 const LAST_ACKS: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ impl Loop {
         let held: Vec<Subject> = self.ledger.replies().rev().cloned().collect();
         tracing::info!(given_back = held.len(), "the source stops");
         if self.source.lane.is_part && is_holder {
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(REST).await;
         }
         let Prepared { client, stream, info, group, .. } = &consumer.prepared;
         let pin = group.as_deref().filter(|_| is_holder);

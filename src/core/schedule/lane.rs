@@ -20,6 +20,7 @@ use super::room::{LaneState, PathLanes, RoomEntry, RoomLimits, counter};
 use super::status::Waiting;
 use crate::core::model::{AccountId, Path, Priority, Room};
 use crate::core::provider::Limits;
+use crate::core::share::RoomPace;
 use crate::core::time::Mono;
 
 /// All rooms of all accounts.
@@ -57,6 +58,7 @@ impl Lanes {
                     limits: RoomLimits {
                         per_second: (path != Path::Broadcast).then_some(limits.room_messages_per_second),
                         high_per_second: limits.room_high_per_second.filter(|_| path == Path::Room),
+                        background_per_second: u32::MAX,
                     },
                     rings: [const { Ring::new() }; 4],
                     backoff: 0,
@@ -105,12 +107,13 @@ impl Lanes {
         key
     }
 
-    /// What a room of an account may get in a second, of all and of high priority, from now on.
-    pub fn set_pace(&mut self, account: AccountId, per_second: u32, high_per_second: u32) {
+    /// What a room of an account may get in a second from now on.
+    pub fn set_pace(&mut self, account: AccountId, pace: RoomPace) {
         for path in [Path::Room, Path::Users] {
             let limits = &mut self.paths[path_index(account, path)].limits;
-            limits.per_second = limits.per_second.map(|_| per_second);
-            limits.high_per_second = limits.high_per_second.map(|_| high_per_second);
+            limits.per_second = limits.per_second.map(|_| pace.all);
+            limits.high_per_second = limits.high_per_second.map(|_| pace.high);
+            limits.background_per_second = pace.background;
         }
     }
 
@@ -298,6 +301,7 @@ impl Lanes {
             if self.paths[entry.path as usize].limits.are_any() {
                 entry.taken += 1;
                 entry.taken_high += u32::from(lane == Priority::High as usize);
+                entry.taken_background += u32::from(lane == Priority::Background as usize);
             }
             self.set_state(room, lane, LaneState::Away);
         }
@@ -307,9 +311,9 @@ impl Lanes {
     pub fn landed(&mut self, key: u32, now: Mono) {
         let job = &mut self.jobs[key as usize];
         job.away = false;
-        let (room, high) = (job.room, job.message.priority == Priority::High);
+        let (room, priority) = (job.room, job.message.priority);
         if self.paths[self.rooms[room as usize].path as usize].limits.are_any() {
-            self.cooling.push(room, high, now);
+            self.cooling.push(room, priority, now);
         }
     }
 
@@ -347,13 +351,14 @@ impl Lanes {
 
     /// Moves every lane whose time has come.
     pub fn turn(&mut self, now: Mono) {
-        while let Some((room, high)) = self.cooling.pop(now) {
+        while let Some((room, priority)) = self.cooling.pop(now) {
             if let Some(later) = self.cooling.upcoming() {
                 self.rooms.expect_start(later as usize);
             }
             let entry = &mut self.rooms[room as usize];
             entry.taken -= 1;
-            entry.taken_high -= u32::from(high);
+            entry.taken_high -= u32::from(priority == Priority::High);
+            entry.taken_background -= u32::from(priority == Priority::Background);
             if entry.jobs == 0 {
                 self.forget_if_idle(room);
             } else if entry.states.contains(&LaneState::Pace) {

@@ -30,7 +30,7 @@ mod job;
 mod lane;
 mod login;
 mod outcome;
-mod pace;
+pub(in crate::core) mod pace;
 mod pick;
 mod pool;
 pub(in crate::core) mod quota;

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::core::model::Priority;
 use crate::core::time::Mono;
 
 /// One period of a room's pace, with the same margin as quota slots have.
@@ -27,23 +28,23 @@ pub struct Cooling {
 struct Place {
     free_at: Mono,
     room: u32,
-    high: bool,
+    priority: Priority,
 }
 
 impl Cooling {
     /// A message to that room was answered.
-    pub fn push(&mut self, room: u32, high: bool, now: Mono) {
-        self.places.push_back(Place { free_at: now + PERIOD, room, high });
+    pub fn push(&mut self, room: u32, priority: Priority, now: Mono) {
+        self.places.push_back(Place { free_at: now + PERIOD, room, priority });
     }
 
-    /// A place that is free again, by its room and whether a high message had it.
-    pub fn pop(&mut self, now: Mono) -> Option<(u32, bool)> {
+    /// A place that is free again, by its room and the priority of the message that had it.
+    pub fn pop(&mut self, now: Mono) -> Option<(u32, Priority)> {
         let place = *self.places.front().filter(|place| place.free_at <= now)?;
         self.places.pop_front();
         if self.places.is_empty() {
             self.places.shrink_to(KEPT);
         }
-        Some((place.room, place.high))
+        Some((place.room, place.priority))
     }
 
     /// The room of a place that comes back soon.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::{AccountSettings, RoutePolicy, Scheduler, Settings};
 use crate::core::model::{AccountId, RouteId};
+use crate::core::share::RoomPace;
 use crate::core::time::Now;
 
 /// What a reload says of an account beside its quotas.
@@ -59,9 +60,7 @@ impl Scheduler {
         let old = &mut self.settings.accounts[usize::from(id.0)];
         let account = &mut self.accounts[usize::from(id.0)];
         // Its rooms keep the pace they had until the share says otherwise.
-        let limits = &old.limits;
-        let pace = (limits.room_messages_per_second, limits.room_high_per_second.unwrap_or(0));
-        account.shared.begin_pace(pace);
+        account.shared.begin_pace(RoomPace::whole(&old.limits));
         for (state, quota) in account.paths.iter_mut().zip(&new.limits.paths) {
             state.quota.set_limits(quota);
             state.gate.set_calls_per_day(quota.calls_per_day);

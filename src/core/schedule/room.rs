@@ -63,6 +63,8 @@ pub struct RoomEntry {
     others: [Lane; 3],
     /// Of the messages, those of the background.
     pub background: u32,
+    /// Of the places taken, those that they took.
+    pub taken_background: u32,
 }
 
 const _: () = assert!(size_of::<RoomEntry>() == 128 && offset_of!(RoomEntry, gone_until) == 64);
@@ -77,6 +79,7 @@ impl RoomEntry {
             jobs: 0,
             taken: 0,
             taken_high: 0,
+            taken_background: 0,
             normal: Lane::default(),
             states: [LaneState::Empty; 4],
             is_gone: false,
@@ -87,14 +90,17 @@ impl RoomEntry {
     }
 
     /// Messages that the room's pace lets go. The background leaves a quarter of it to live messages:
-    /// one that comes then never waits for a replay's place.
+    /// one that comes then never waits for a replay's place. Where other replicas send live messages to the
+    /// room it has a pace of its own as well.
     pub fn pace_left(&self, limits: RoomLimits, lane: usize) -> u32 {
         let left = |limit: Option<u32>, taken| limit.map_or(u32::MAX, |limit| limit.saturating_sub(taken));
         let all = left(limits.per_second, self.taken);
         match Priority::ALL[lane] {
             Priority::High => all.min(left(limits.high_per_second, self.taken_high)),
             Priority::Normal | Priority::Low => all,
-            Priority::Background => all.saturating_sub(limits.per_second.map_or(0, |limit| limit / 4)),
+            Priority::Background => all
+                .saturating_sub(limits.per_second.map_or(0, |limit| limit / 4))
+                .min(limits.background_per_second.saturating_sub(self.taken_background)),
         }
     }
 
@@ -166,6 +172,8 @@ pub struct PathLanes {
 pub struct RoomLimits {
     pub per_second: Option<u32>,
     pub high_per_second: Option<u32>,
+    /// Messages of the background among them, where another replica sends the rest.
+    pub background_per_second: u32,
 }
 
 impl RoomLimits {

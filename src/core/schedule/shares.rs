@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Scheduler;
 use crate::core::model::{AccountId, Path};
-use crate::core::share::{Grant, Growth, Share};
+use crate::core::share::{Grant, Growth, RoomPace, Share};
 use crate::core::time::{Mono, Now};
 
 /// Where an account stands with its share. Without one, all of its quotas are this process's.
@@ -13,10 +13,10 @@ use crate::core::time::{Mono, Now};
 pub struct Shared {
     /// Until when the share is good, and what is left of it then.
     lease: Option<(Mono, Share)>,
-    /// The pace of its rooms: of all, and of high priority.
-    pace: Option<(u32, u32)>,
+    /// The pace of its rooms.
+    pace: Option<RoomPace>,
     /// A quicker pace, and from when on.
-    quicker: Option<(Mono, (u32, u32))>,
+    quicker: Option<(Mono, RoomPace)>,
 }
 
 impl Shared {
@@ -27,7 +27,7 @@ impl Shared {
     }
 
     /// Rooms have this pace by now, if nothing else was told.
-    pub(super) fn begin_pace(&mut self, pace: (u32, u32)) {
+    pub(super) fn begin_pace(&mut self, pace: RoomPace) {
         self.pace.get_or_insert(pace);
     }
 }
@@ -87,7 +87,7 @@ impl Scheduler {
             let shared = &mut self.accounts[index].shared;
             if let Some((_, pace)) = shared.quicker.take_if(|(at, _)| *at <= now) {
                 shared.pace = Some(pace);
-                self.lanes.set_pace(account, pace.0, pace.1);
+                self.lanes.set_pace(account, pace);
             }
         }
         self.shares_due = self.next_due();
@@ -99,13 +99,12 @@ impl Scheduler {
         for path in Path::ALL {
             of.paths[path as usize].quota.set_share(share, path, growth, timeout, now);
         }
-        let limits = &self.settings.accounts[usize::from(account.0)].limits;
-        let whole = (limits.room_messages_per_second, limits.room_high_per_second.unwrap_or(0));
-        let (before, wanted) = (of.shared.pace.unwrap_or(whole), (share.room(), share.room_high()));
-        let slow = (before.0.min(wanted.0), before.1.min(wanted.1));
+        let whole = RoomPace::whole(&self.settings.accounts[usize::from(account.0)].limits);
+        let (before, wanted) = (of.shared.pace.unwrap_or(whole), share.room_pace());
+        let slow = before.least(wanted);
         if slow != before {
             of.shared.pace = Some(slow);
-            self.lanes.set_pace(account, slow.0, slow.1);
+            self.lanes.set_pace(account, slow);
         }
         of.shared.quicker = match of.shared.quicker {
             _ if slow == wanted => None,

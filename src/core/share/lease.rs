@@ -440,6 +440,6 @@ fn member<'a>(row: &'a Row, id: &str) -> Option<&'a Member> {
 impl Share {
     /// Whether nothing at all may be sent.
     pub fn is_none(&self) -> bool {
-        self.0[..super::ROOM].iter().all(|slots| *slots == 0)
+        self.slots[..super::ROOM].iter().all(|slots| *slots == 0)
     }
 }

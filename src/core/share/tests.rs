@@ -11,7 +11,7 @@ use self::process::{SECOND, quotas};
 use self::world::{Kind, MAX_REPLICAS, QUOTA, World, limits};
 use super::lease::{Book, LEASE, MARGIN, Step, Written};
 use super::spread::{SETTLE, Spread, Unit};
-use super::{Growth, Quotas, Share};
+use super::{Growth, Quotas, RoomPace, Share};
 use crate::core::model::Path;
 use crate::core::time::Mono;
 
@@ -240,10 +240,22 @@ fn what_a_frozen_process_held_comes_to_it_as_if_from_another() {
 }
 
 #[test]
-fn a_rooms_pace_is_whole_where_the_key_is_the_room_and_never_below_one() {
-    let whole = Quotas::new(&limits(), false);
-    assert_eq!((whole.none().room(), whole.fixed(3).room()), (20, 20));
-    assert_eq!((quotas().fixed(3).room(), quotas().fixed(50).room()), (6, 1));
+fn a_rooms_pace_is_divided_and_never_below_one() {
+    assert_eq!([1, 3, 50].map(|replicas| quotas().fixed(replicas).room_pace().all), [20, 6, 1]);
+    assert_eq!(quotas().fixed(3).room_pace().background, u32::MAX, "its part of the pace bounds replays too");
+}
+
+#[test]
+fn where_the_key_is_the_room_its_pace_is_one_senders_but_for_a_replay_of_others() {
+    let mut limits = limits();
+    limits.room_high_per_second = Some(10);
+    let pace = |all, background| RoomPace { all, high: 10, background };
+    let one_reader = Quotas::new(&limits, false);
+    assert_eq!(one_reader.whole().room_pace(), pace(20, u32::MAX), "who is alone sends both");
+    assert_eq!(one_reader.fixed(3).room_pace(), pace(19, 1));
+    assert_eq!(one_reader.none().room_pace(), pace(19, 1));
+    limits.room_messages_per_second = 1;
+    assert_eq!(Quotas::new(&limits, false).fixed(2).room_pace().all, 1, "never below one");
 }
 
 /// Two replicas and a store that always answers at once.
@@ -400,7 +412,7 @@ fn each_quota_of_each_path_has_a_place_of_its_own() {
         let slots = [share.calls(path), share.messages(path), share.minute(path), share.day(path)];
         assert_eq!(slots, [0, 1, 2, 3].map(|place| n * 10 + place), "{path:?}");
     }
-    assert_eq!((share.room(), share.room_high()), (40, 41));
+    assert_eq!(share.room_pace(), RoomPace { all: 40, high: 41, background: u32::MAX });
 }
 
 #[test]

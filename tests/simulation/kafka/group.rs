@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use roomcast::core::partitions::{Begin, committed_begin};
+use roomcast::core::partitions::{Begin, REST, committed_begin};
 use roomcast::core::watermark::{Received, Watermark};
 
 use super::{Event, Log, TOPIC};
 use crate::faults::Fault;
 use crate::process::source_id;
 use crate::spec::Source;
-use crate::world::{Happening, ProcessNo, World};
+use crate::world::{Happening, ProcessNo, World, millis};
 
 impl World {
     pub(super) fn publish(&mut self, partition: usize) {
@@ -78,8 +78,15 @@ impl World {
 
     pub(super) fn plan_assign(&mut self, partition: usize) {
         if !std::mem::replace(&mut self.kafka.assigning[partition], true) {
-            self.soon(200, Happening::Kafka(Event::Assign(partition)));
+            let wait = self.rest() + millis(self.rng.u64(1..=200));
+            self.after(wait, Happening::Kafka(Event::Assign(partition)));
         }
+    }
+
+    /// How long the source lets the rooms of what it gives up rest. Where rooms are not keys their pace does
+    /// not hang on it, and the rest is left out: what moves at once is harder on everything else.
+    pub fn rest(&self) -> Duration {
+        if self.is_keyed { REST } else { Duration::ZERO }
     }
 
     pub(super) fn assign(&mut self, partition: usize) {
@@ -154,8 +161,9 @@ impl World {
         let life = self.processes[process].life;
         // A static member that comes back in time gets its partitions at once.
         let wait = if self.rng.bool() { self.rng.u64(20..400) } else { self.rng.u64(1_000..6_000) };
-        let wait = Duration::from_millis(wait);
-        self.after(wait, Happening::Kafka(Event::SessionTimeout { process, life }));
+        // Nobody else has them before the session is over, whose shortest is six seconds.
+        let wait = if self.is_keyed { wait.max(6_000) } else { wait };
+        self.after(millis(wait), Happening::Kafka(Event::SessionTimeout { process, life }));
     }
 
     pub(super) fn session_ends(&mut self, process: ProcessNo, life: u32) {

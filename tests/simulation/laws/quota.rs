@@ -31,9 +31,13 @@ impl World {
                 instants.len()
             );
         };
-        // Where shares move, each replica may send one message a second to any room.
-        let more = u32::try_from(self.processes.len()).expect("few") - 1;
-        let more = if matches!(self.sharing, Sharing::Whole | Sharing::Fixed) { 0 } else { more };
+        // Each replica may send one message a second to any room, whatever the pace.
+        let others = u32::try_from(self.processes.len()).expect("few") - 1;
+        let with_more = |limit: u32| match self.sharing {
+            Sharing::Whole | Sharing::Fixed => limit,
+            Sharing::Partitions if self.is_keyed => limit.max(2),
+            Sharing::Partitions | Sharing::Leases => limit + others,
+        };
         let calls = limit(WINDOW, &|limits| Some(quota(limits).calls_per_second));
         let of_a_minute = limit(60 * WINDOW, &|limits| quota(limits).calls_per_minute);
         let messages = limit(WINDOW, &|limits| quota(limits).messages_per_second);
@@ -44,10 +48,10 @@ impl World {
         for (item, number) in items.iter().zip(numbers) {
             count(Counted::Messages, messages, WINDOW);
             if path != Path::Broadcast {
-                count(Counted::Room(item.room.0.clone()), room.map(|limit| limit + more), WINDOW);
+                count(Counted::Room(item.room.0.clone()), room.map(with_more), WINDOW);
             }
             if path == Path::Room && self.spec.messages[number].priority == Priority::High {
-                count(Counted::RoomHigh(item.room.0.clone()), room_high.map(|limit| limit + more), WINDOW);
+                count(Counted::RoomHigh(item.room.0.clone()), room_high.map(with_more), WINDOW);
             }
         }
     }

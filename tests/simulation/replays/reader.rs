@@ -180,7 +180,7 @@ impl World {
         });
         self.forget(process, Source::Requests, PARTITION, epoch);
         self.replays.reader = None;
-        let wait = millis(self.replays.rng.u64(1..2_000));
+        let wait = self.rest() + millis(self.replays.rng.u64(1..2_000));
         self.after(wait, Happening::Replay(Event::Assign));
     }
 
@@ -192,7 +192,8 @@ impl World {
         self.orphan_rows(process);
         if self.is_reader(process) {
             let life = self.processes[process].life;
-            let wait = millis(self.replays.rng.u64(20..5_000));
+            let wait = self.replays.rng.u64(20..5_000);
+            let wait = millis(if self.is_keyed { wait.max(6_000) } else { wait });
             self.after(wait, Happening::Replay(Event::SessionTimeout { process, life }));
         }
     }
@@ -200,7 +201,8 @@ impl World {
     pub(super) fn reader_is_missed(&mut self, process: ProcessNo, life: u32) {
         if self.replays.reader == Some((process, life)) {
             self.replays.reader = None;
-            self.soon(200, Happening::Replay(Event::Assign));
+            let wait = self.rest() + millis(self.replays.rng.u64(1..=200));
+            self.after(wait, Happening::Replay(Event::Assign));
         }
     }
 
