@@ -10,7 +10,7 @@ use super::lane::path_index;
 use super::login::Access;
 use super::outcome::SLOT_BITS;
 use super::spare::Spare;
-use super::{Attempt, Away, Effect, Items, Scheduler};
+use super::{Attempt, Away, Effect, Items, PathState, Scheduler};
 use crate::core::model::{AccountId, AttemptId, Path, Priority};
 use crate::core::provider::{Item, Session};
 use crate::core::time::{Mono, Now};
@@ -53,6 +53,22 @@ impl Turn {
         let after = Priority::ALL.into_iter().cycle().skip(self.probed as usize + 1);
         self.probed = after.take(Priority::ALL.len()).find(|&priority| ready(priority))?;
         Some(self.probed)
+    }
+}
+
+impl PathState {
+    /// When a call of the background may leave: with what live traffic leaves, of calls and of slots; and
+    /// whatever live traffic does, with what is the background's in any case.
+    fn background_due(&mut self, live_waits: bool, now: Mono) -> Mono {
+        let least = self.spare.due(true);
+        if live_waits {
+            return least;
+        }
+        let even = self.spare.due(false);
+        if self.quota.is_ample(now) {
+            return even;
+        }
+        self.quota.next_ample(now).map_or(least, |ample| even.max(ample).min(least))
     }
 }
 
@@ -112,11 +128,10 @@ impl Scheduler {
                 }
                 let state = &mut account.paths[path as usize];
                 let live_waits = ready[..Priority::Background as usize].contains(&true);
-                let waits = ready[Priority::Background as usize] && state.spare.due(live_waits) > now.mono;
                 match state.gate.pass(now.mono) {
                     Pass::Shut => wake = earliest(wake, state.gate.opens_at()),
-                    Pass::Free if waits && !live_waits => {
-                        wake = earliest(wake, Some(state.spare.due(false)));
+                    Pass::Free if !live_waits && state.background_due(false, now.mono) > now.mono => {
+                        wake = earliest(wake, Some(state.background_due(false, now.mono)));
                     }
                     Pass::Free | Pass::Probe => {
                         wake = earliest(wake, state.quota.next_free(now.mono));
@@ -167,7 +182,10 @@ impl Scheduler {
             return None;
         }
         let live_waits = ready[..Priority::Background as usize].contains(&true);
-        if pass == Pass::Free && state.spare.due(live_waits) > now.mono {
+        if ready[Priority::Background as usize]
+            && pass == Pass::Free
+            && state.background_due(live_waits, now.mono) > now.mono
+        {
             ready[Priority::Background as usize] = false;
             if !ready.contains(&true) {
                 return None;

@@ -129,6 +129,11 @@ impl Slots {
         self.share.saturating_sub(self.away + self.cooling)
     }
 
+    /// Whether more than the part that the background leaves are free at `now`.
+    fn is_ample(&mut self, now: Mono) -> bool {
+        self.free(now) > self.share / KEPT_FREE
+    }
+
     /// Takes `count` slots; the caller has seen that they are free.
     pub fn take(&mut self, count: u32) {
         self.away += count;
@@ -192,6 +197,11 @@ pub struct Quota {
     pub day: Option<Day>,
 }
 
+/// Of the slots of each quota that are ours, the background leaves this part free: live traffic comes in
+/// bursts, and finds them at once. Free slots count, not calls: while the provider takes its time, each
+/// call holds its slot for longer, and fewer calls use them all.
+const KEPT_FREE: u32 = 10;
+
 /// A second and a minute, the periods that providers count in.
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -254,6 +264,26 @@ impl Quota {
         self.messages.as_mut().map_or(u32::MAX, |slots| slots.free(now))
     }
 
+    /// Whether a call of the background may take a slot: a part stays free for live messages.
+    pub fn is_ample(&mut self, now: Mono) -> bool {
+        self.second_and_minute().all(|slots| slots.is_ample(now))
+    }
+
+    /// When [`Quota::is_ample`] may say so, if time alone can bring that.
+    pub fn next_ample(&mut self, now: Mono) -> Option<Mono> {
+        let mut next = None;
+        for slots in self.second_and_minute() {
+            if !slots.is_ample(now) {
+                next = next.max(slots.next_free());
+            }
+        }
+        next
+    }
+
+    fn second_and_minute(&mut self) -> impl Iterator<Item = &mut Slots> {
+        [Some(&mut self.calls), self.messages.as_mut(), self.minute.as_mut()].into_iter().flatten()
+    }
+
     /// What of it is ours.
     pub fn allowed(&self) -> Allowed {
         Allowed {
@@ -291,9 +321,7 @@ impl Quota {
     /// When [`Quota::room_for`] may say more than it does at `now`, if time alone can bring that.
     pub fn next_free(&mut self, now: Mono) -> Option<Mono> {
         let mut next = None;
-        for slots in
-            [Some(&mut self.calls), self.messages.as_mut(), self.minute.as_mut()].into_iter().flatten()
-        {
+        for slots in self.second_and_minute() {
             if slots.free(now) == 0 {
                 next = next.max(slots.next_free());
             }

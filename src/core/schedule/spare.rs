@@ -5,6 +5,10 @@
 //! time, at the rate that live traffic did not use within the last seconds, less a reserve; and
 //! whatever live traffic does, at a twentieth of the quota. A live message then waits for one call of
 //! the background at most.
+//!
+//! Calls are not slots: one is held until a period after its answer, so that a slow provider makes each
+//! call cost more of them. That a part of the slots stays free for live messages is seen to by
+//! [`Quota::is_ample`](super::quota::Quota::is_ample).
 
 use std::time::Duration;
 
