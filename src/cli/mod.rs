@@ -127,6 +127,7 @@ impl Error {
 
 /// Runs a command to its end.
 pub fn main(cli: &Cli) -> ExitCode {
+    crate::broker::kafka::begin();
     match dispatch(cli) {
         Ok(code) => code,
         Err(error) => {

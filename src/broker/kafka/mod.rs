@@ -45,6 +45,13 @@ use crate::core::section::Section;
 /// all the same; what was not committed is posted again.
 const CLOSING: Duration = Duration::from_secs(10);
 
+/// To be called once, before anything else is made here. By itself OpenSSL frees what it holds when the
+/// process exits, while threads of librdkafka may still use it: one exit in sixty ended with a signal
+/// where a broker's certificate was refused. Begun like this, it leaves that to the system.
+pub fn begin() {
+    openssl_sys::init();
+}
+
 /// How long after a failed look at the dead-letter topics the next one is made.
 const PREPARE_AGAIN: Duration = Duration::from_secs(10);
 

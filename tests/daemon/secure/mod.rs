@@ -198,5 +198,6 @@ fn what_is_wrong_is_told_and_waited_for(source: &str, why: &str) {
     assert!(!line.contains("guessed"), "a password in the log: {line}");
     assert_eq!(daemon.get("/readyz").map(|answer| answer.status), Some(503));
     assert_eq!(daemon.get("/livez").map(|answer| answer.status), Some(200));
-    assert!(daemon.stop().success());
+    let ended = daemon.stop();
+    assert!(ended.success(), "{ended}");
 }
