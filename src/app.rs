@@ -9,6 +9,7 @@
 mod crosscheck;
 mod reach;
 pub mod reload;
+mod replays;
 mod routing;
 mod settings;
 mod shares;
@@ -29,6 +30,7 @@ use crate::core::schedule::{AccountSettings, Settings, SourceSettings};
 use crate::core::section::{Asked, Node, OpenSecret, Place, Problem, Report, Section, Severity, Value};
 use crate::directory::{self, Directory, Opened};
 
+pub use self::replays::ReplayConfig;
 pub use self::routing::Routing;
 pub use self::settings::{Admin, Letters, Limits};
 pub use self::shares::Shares;
@@ -77,20 +79,6 @@ pub struct SourceConfig {
     pub name: Arc<str>,
     /// Its broker.
     pub broker: Box<dyn Broker>,
-    /// Its part of `[limits]`.
-    pub limits: SourceLimits,
-}
-
-/// The requests for replays beside one dead-letter topic: a source of its own, whose id comes after those of
-/// the config.
-#[derive(Clone, Debug)]
-pub struct ReplayConfig {
-    /// Its id.
-    pub id: SourceId,
-    /// Its name: that of the source beside it and `.replay`, which no source of a config can have.
-    pub name: Arc<str>,
-    /// The first source, by name, whose letters these are.
-    pub beside: SourceId,
     /// Its part of `[limits]`.
     pub limits: SourceLimits,
 }
@@ -286,9 +274,11 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
         .collect();
     let sources = sources(&source_names, brokers, &limits)?;
     let routes = rules.policies().into_iter().map(|policy| policy.name).collect();
+    let accounts = accounts?;
+    let readers = replays::readers(&accounts, &rules);
     Some(App {
-        accounts: accounts?,
-        replays: replays(&sources, &limits),
+        accounts,
+        replays: replays::beside(&sources, &readers, &limits),
         sources,
         directories: directories.into_iter().collect::<Option<_>>()?,
         rules,
@@ -344,27 +334,6 @@ fn sources(
             Some(SourceConfig { name: name.clone(), broker, limits })
         })
         .collect()
-}
-
-/// The requests for replays, one source for each dead-letter topic.
-fn replays(sources: &[SourceConfig], limits: &Limits) -> Vec<ReplayConfig> {
-    let mut places: Vec<String> = Vec::new();
-    let mut replays = Vec::new();
-    for (source, beside) in sources.iter().zip(0..) {
-        let place = source.broker.letters_at();
-        if places.contains(&place) {
-            continue;
-        }
-        let id = u16::try_from(sources.len() + places.len()).expect("fewer than 32,768 sources");
-        places.push(place);
-        replays.push(ReplayConfig {
-            id: SourceId(id),
-            name: format!("{}.replay", source.name).into(),
-            beside: SourceId(beside),
-            limits: limits.of_replays(),
-        });
-    }
-    replays
 }
 
 /// The directories, in the order of their names.

@@ -214,9 +214,10 @@ impl Driver {
                 report: SourceReport::default(),
             });
         }
-        for ReplayParts { source, book } in parts.replays.of {
+        for ReplayParts { source, of, book } in parts.replays.of {
             let n = usize::from(source.0);
-            sources[n].replays = Some(ReplayDesk { book, table: tables[n].clone(), is_current: false });
+            let (table, reads) = (tables[n].clone(), of.is_empty());
+            sources[n].replays = Some(ReplayDesk { book, table, of, reads, is_current: false });
         }
         let counts = Counts::new(&parts.accounts, &names, &tables, answer_to.clone());
         let shares = Shares::new(&parts.accounts, parts.leases);

@@ -68,7 +68,7 @@ pub trait Broker: Send + Sync {
     /// `<dead_letter>.replay.>`, durable `<durable>_replay`, read by one replica at a time), always from
     /// the earliest. Its letters go to the same dead-letter topic. On JetStream its records have the key
     /// of the record that the letter was written for.
-    fn replays(&self, id: SourceId) -> Box<dyn Broker>;
+    fn replays(&self, id: SourceId, reading: Reading) -> Box<dyn Broker>;
 
     /// Logs in and looks at topics or streams without joining, for `check --live`: lines of what
     /// was found, or what is wrong.
@@ -97,6 +97,15 @@ pub enum Followed {
     Current,
     /// It cannot be read now, and why; tries go on.
     Waiting(String),
+}
+
+/// When a source of replay requests reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// From the start.
+    AtOnce,
+    /// While it is told to ([`Command::Read`]).
+    WhenTold,
 }
 
 /// The part of `[limits]` that concerns one source.
@@ -196,6 +205,9 @@ pub enum Command {
     Intake(bool),
     /// Take nothing more from one partition (`false`), or go on (`true`).
     PartitionIntake(PartitionId, Epoch, bool),
+    /// Read (`true`), or give up what is read, in good order, and stand by (`false`). Only a source of
+    /// replay requests is told so.
+    Read(bool),
     /// Commit what is settled, give the rest back, and end.
     Stop,
 }

@@ -19,7 +19,7 @@ use super::reload::{self, Reloader};
 use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
 use crate::app::{self, Account, App, ReplayConfig, Shares, SourceConfig};
-use crate::broker::{Inbox, Started};
+use crate::broker::{Inbox, Reading, Started};
 use crate::clock::Clock;
 use crate::core::model::{AccountId, SourceId};
 use crate::core::replay;
@@ -196,10 +196,16 @@ fn start_replays(
 ) -> (Replays, Vec<Started>) {
     let beside = |replay: &ReplayConfig| &*sources[usize::from(replay.beside.0)].broker;
     let rows = letters::source::follow(replays.iter().map(|replay| (replay.id, beside(replay))));
-    let start = |replay| letters::source::start(beside(replay), replay.id, replay.limits, inbox.clone());
+    let start = |replay: &ReplayConfig| {
+        let reading = if replay.of.is_empty() { Reading::AtOnce } else { Reading::WhenTold };
+        letters::source::start(beside(replay), replay.id, reading, replay.limits, inbox.clone())
+    };
     let started = replays.iter().map(start).collect();
-    let book =
-        |replay: &ReplayConfig| ReplayParts { source: replay.id, book: replay::Book::new(max_replays) };
+    let book = |replay: &ReplayConfig| ReplayParts {
+        source: replay.id,
+        of: replay.of.clone(),
+        book: replay::Book::new(max_replays),
+    };
     (Replays { of: replays.iter().map(book).collect(), rows: Some(rows) }, started)
 }
 

@@ -215,6 +215,8 @@ pub enum SourceState {
     Starting,
     /// Connected and, where there is a group, joined.
     Ready,
+    /// Requests whose live source is read elsewhere, or by nobody yet.
+    StandsBy,
     /// Not connected, or refused: it goes on trying, and says why.
     Waiting(String),
     /// It has ended: as it was asked to (`None`), or why.
@@ -227,6 +229,7 @@ impl SourceState {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::StandsBy => "standing_by",
             Self::Waiting(_) => "waiting",
             Self::Ended(_) => "ended",
         }
@@ -236,6 +239,7 @@ impl SourceState {
     pub fn why(&self) -> Option<&str> {
         match self {
             Self::Starting | Self::Ready => None,
+            Self::StandsBy => Some("requests are read where the source whose letters they are of is read"),
             Self::Waiting(why) => Some(why),
             Self::Ended(why) => why.as_deref(),
         }

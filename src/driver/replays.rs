@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::counts::patiently;
 use super::tasks::Reply;
 use super::{Driver, Phase};
-use crate::broker::{Followed, Table};
+use crate::broker::{Command, Followed, Table};
 use crate::core::letter::Letter;
 use crate::core::model::{BaseId, DropReason, Epoch, PartitionId, Plan, Record, RecordId, SourceId};
 use crate::core::replay::{Book, Opened, Row};
@@ -33,6 +33,9 @@ pub struct Replays {
 pub struct ReplayParts {
     /// The source.
     pub source: SourceId,
+    /// The sources whose letters these are: while one of them is read here, so are their requests. Empty:
+    /// they are read in any case.
+    pub of: Vec<SourceId>,
     /// Its book, new.
     pub book: Book,
 }
@@ -41,6 +44,9 @@ pub struct ReplayParts {
 pub(super) struct ReplayDesk {
     pub(super) book: Book,
     pub(super) table: Arc<dyn Table>,
+    pub(super) of: Vec<SourceId>,
+    /// Whether the source was told to read.
+    pub(super) reads: bool,
     /// Whether what others wrote into the table was known once: it may not be there before.
     pub(super) is_current: bool,
 }
@@ -91,6 +97,26 @@ impl Driver {
     pub(super) fn note_failure(&mut self, letter: &Letter) {
         if let Some(desk) = &mut self.source(letter.record.id.source).replays {
             desk.book.failed(letter);
+        }
+    }
+
+    /// Reads requests where one of the sources is read whose letters they are of. A replica that only stands
+    /// by has no part of what their readers may send: requests would wait with it for ever.
+    pub(super) fn look_whose_requests(&mut self) {
+        for id in 0..self.sources.len() {
+            let Some(desk) = &self.sources[id].replays else { continue };
+            let is_read = |of: &SourceId| !self.sources[usize::from(of.0)].partitions.is_empty();
+            let reads = desk.of.is_empty() || desk.of.iter().any(is_read);
+            if reads == desk.reads {
+                continue;
+            }
+            let of = &mut self.sources[id];
+            if let Some(desk) = &mut of.replays {
+                desk.reads = reads;
+            }
+            debug!(source = %of.name, reads, "requests are read where their source is");
+            // A source that has ended needs no command.
+            let _ = of.commands.send(Command::Read(reads));
         }
     }
 

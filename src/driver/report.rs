@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::handle::{Detail, FloodReport, Paused};
-use super::{Driver, Report, SourceReport};
+use super::{Driver, Report, Source, SourceReport, SourceState};
 use crate::core::model::{Epoch, PartitionId, SourceId};
 use crate::core::partitions::Fill;
 use crate::core::schedule::status::{Bound, Snapshot};
@@ -65,6 +65,17 @@ impl ConflationLog {
     }
 }
 
+impl Source {
+    /// How it is.
+    pub(super) fn state(&self) -> SourceState {
+        let stands_by = self.replays.as_ref().is_some_and(|desk| !desk.reads);
+        match &self.report.state {
+            SourceState::Starting | SourceState::Ready if stands_by => SourceState::StandsBy,
+            state => state.clone(),
+        }
+    }
+}
+
 impl Driver {
     /// Everything at one moment; with `detail`, also who holds what back, which costs a walk over
     /// what is held.
@@ -96,6 +107,7 @@ impl Driver {
                         .max()
                         .unwrap_or(0),
                     commits_full: source.filled.values().filter(|filled| filled.fill.pauses).count(),
+                    state: source.state(),
                     ..source.report.clone()
                 })
                 .collect(),

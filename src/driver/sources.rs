@@ -29,6 +29,7 @@ impl Driver {
                 of.partitions.extend(partitions.into_iter().map(|(id, epoch, name)| (id, (epoch, name))));
                 self.scheduler.handle_assigned(source, &epochs);
                 self.share_assigned(source, &ids, order.as_deref(), now);
+                self.look_whose_requests();
             }
             Arrival::Revoking { source, partitions } => {
                 self.forget(source, &partitions, now);
@@ -70,6 +71,7 @@ impl Driver {
         let gone: Vec<_> =
             partitions.iter().map(|(id, _)| *id).filter(|id| !of.partitions.contains_key(id)).collect();
         self.share_gone(source, &gone, now);
+        self.look_whose_requests();
     }
 
     fn handle_status(&mut self, source: SourceId, status: Status, now: Now) {
@@ -128,5 +130,6 @@ impl Driver {
         self.scheduler.handle_lost(source, &held, now);
         let gone: Vec<_> = held.iter().map(|(id, _)| *id).collect();
         self.share_gone(source, &gone, now);
+        self.look_whose_requests();
     }
 }

@@ -11,7 +11,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::broker::{Archive, Arrival, Broker, Followed, Inbox, SourceLimits, Started};
+use crate::broker::{Archive, Arrival, Broker, Followed, Inbox, Reading, SourceLimits, Started};
 use crate::core::model::{Record, SourceId};
 use crate::core::replay::Told;
 
@@ -21,10 +21,16 @@ const BETWEEN: usize = 16;
 const ROWS: usize = 4;
 
 /// Starts the source of requests beside a source's letters, under that id.
-pub fn start(beside: &dyn Broker, id: SourceId, limits: SourceLimits, inbox: Inbox) -> Started {
+pub fn start(
+    beside: &dyn Broker,
+    id: SourceId,
+    reading: Reading,
+    limits: SourceLimits,
+    inbox: Inbox,
+) -> Started {
     let (sender, arrivals) = mpsc::channel(BETWEEN);
     tokio::spawn(hand_on(arrivals, inbox, beside.archive()));
-    beside.replays(id).start(limits, sender)
+    beside.replays(id, reading).start(limits, sender)
 }
 
 /// Hands arrivals on, requests with their values, until nobody takes them or no more come.

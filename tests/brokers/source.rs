@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use roomcast::broker::{Arrival, Broker, Build, Command, SourceLimits, Started, Status};
+use roomcast::broker::{Arrival, Broker, Build, Command, Reading, SourceLimits, Started, Status};
 use roomcast::core::model::{Epoch, PartitionId, Record, SourceId};
 use roomcast::core::section::{Place, Report, Section, Table};
 use tokio::sync::mpsc;
@@ -47,7 +47,7 @@ impl Source {
     /// Starts the one that reads the requests for replays of its letters, and waits until it is ready.
     pub fn replays(build: Build, settings: &Table) -> Self {
         const REPLAYS: SourceId = SourceId(7);
-        Self::start(broker(build, settings).replays(REPLAYS), REPLAYS)
+        Self::start(broker(build, settings).replays(REPLAYS, Reading::AtOnce), REPLAYS)
     }
 
     fn start(broker: Box<dyn Broker>, id: SourceId) -> Self {

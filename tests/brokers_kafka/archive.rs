@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
-use roomcast::broker::{Archive, Broker, Placed};
+use roomcast::broker::{Archive, Broker, Placed, Reading};
 use roomcast::core::letter::Sealed;
 use roomcast::core::model::{Origin, Record, SourceId};
 use roomcast::core::section::{Table, Value};
@@ -116,7 +116,7 @@ async fn archive_and_replays_work_on_the_embedded_broker() {
         dead_letter: "events.dlq".to_owned(),
     };
     let live: Box<dyn Broker> = bed.source();
-    let (archive, replays) = (live.archive(), live.replays(REPLAYS));
+    let (archive, replays) = (live.archive(), live.replays(REPLAYS, Reading::AtOnce));
     let source = Running::start(live);
     let mut replays = Running::start(replays);
     source.started.letters.write(letter(1)).await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roomcast::app::Parts;
-use roomcast::broker::{Archive, Boxed, Broker, Inbox, SourceLimits, Started};
+use roomcast::broker::{Archive, Boxed, Broker, Inbox, Reading, SourceLimits, Started};
 use roomcast::core::model::{Content, Path, SourceId};
 use roomcast::core::provider::{
     Acceptance, Answer, Call, Draft, Invalid, Item, KindName, Limits, LoginFault, Outcome, Outcomes,
@@ -230,7 +230,7 @@ impl Broker for FakeBroker {
         panic!("config tests look at no letters")
     }
 
-    fn replays(&self, _: SourceId) -> Box<dyn Broker> {
+    fn replays(&self, _: SourceId, _: Reading) -> Box<dyn Broker> {
         let dead_letter = self.dead_letter.clone();
         Box::new(Self { kind: self.kind, dead_letter, most: self.most })
     }

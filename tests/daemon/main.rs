@@ -22,6 +22,7 @@ mod poison;
 mod reload;
 mod renewed;
 mod replay;
+mod replay_readers;
 mod secrets;
 mod secure;
 mod several;

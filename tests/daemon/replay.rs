@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const REFUSING: &str = "1001";
 
 /// The archive of a config's only source, as another process has it.
-fn archive(config: &str) -> Arc<dyn Archive> {
+pub fn archive(config: &str) -> Arc<dyn Archive> {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let path = folder.path().join("config.toml");
     std::fs::write(&path, config).expect("the scratch folder can be written");
@@ -34,7 +34,7 @@ fn archive(config: &str) -> Arc<dyn Archive> {
     app.sources[0].broker.archive()
 }
 
-fn letters(archive: &dyn Archive) -> Vec<Record> {
+pub fn letters(archive: &dyn Archive) -> Vec<Record> {
     let (into, mut found) = mpsc::channel(64);
     let collect = async {
         let mut all = Vec::new();
@@ -48,13 +48,13 @@ fn letters(archive: &dyn Archive) -> Vec<Record> {
     all
 }
 
-fn asked(by: &str) -> Asked {
+pub fn asked(by: &str) -> Asked {
     let id = Uuid::new_v4();
     Asked { id, by: by.to_owned(), at: Wall(1_700_000_000_000), content: Content::Current, keep_ttl: false }
 }
 
 /// The rows of all letters.
-fn rows(archive: &dyn Archive) -> BTreeMap<String, Row> {
+pub fn rows(archive: &dyn Archive) -> BTreeMap<String, Row> {
     let rows =
         block_on(archive.table().load(|key| Row::letter(key).is_some())).expect("the table can be read");
     let row = |value: &[u8]| Row::read(value).expect("a row of a letter");

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use roomcast::broker::{Archive, Arrival, Build, Command, SourceLimits};
+use roomcast::broker::{Archive, Arrival, Build, Command, Reading, SourceLimits};
 use roomcast::core::letter::{Letter, LetterId, Names};
 use roomcast::core::model::{BaseId, Class, Record, Room, SourceId, Tries};
 use roomcast::core::replay::{Request, Row, State, open};
@@ -185,7 +185,7 @@ impl Place {
 
     /// Plays the daemon.
     pub fn play(&self, verdict: fn(&Request, &Record) -> Option<Row>) -> Player {
-        let replays = broker(self.build, &self.bed.settings()).replays(SourceId(7));
+        let replays = broker(self.build, &self.bed.settings()).replays(SourceId(7), Reading::AtOnce);
         let table = self.archive().table();
         let (sender, mut inbox) = mpsc::channel(64);
         let limits = SourceLimits { held_records: 1_000, held_bytes: 64 << 20 };

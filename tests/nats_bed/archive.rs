@@ -8,7 +8,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::stream;
 use bytes::Bytes;
-use roomcast::broker::{Archive, Placed, Status};
+use roomcast::broker::{Archive, Placed, Reading, Status};
 use roomcast::core::model::{Origin, Record, SourceId};
 use roomcast::core::section::{Node, Place, Table, Value};
 use tokio::sync::mpsc;
@@ -71,7 +71,7 @@ async fn archive_replays_wait_for_a_durable_that_may_not_be_made_while_the_sourc
     let server = Server::start("");
     Running::ready(&server, 10, &[]).await.stop().await;
     let mut live = Running::ready(&server, 10, &never_made()).await;
-    let mut replays = Running::of(broker(&server, &never_made()).replays(REPLAYS), 10);
+    let mut replays = Running::of(broker(&server, &never_made()).replays(REPLAYS, Reading::AtOnce), 10);
     let why = why_it_waits(&mut replays).await;
     let command = "nats consumer add MATCH_DLQ roomcast_replay --pull --filter 'MATCH_DLQ.replay.>' --deliver all \
                    --ack explicit --wait 2s --max-deliver=-1 --max-pending 10 --pinned-groups roomcast \
@@ -114,7 +114,7 @@ async fn archive_replays_wait_for_a_stream_that_takes_requests_while_letters_are
     };
     jetstream.create_stream(config(&["MATCH_DLQ.letter.>"])).await.unwrap();
     let live = Running::ready(&server, 10, &[]).await;
-    let mut replays = Running::of(broker(&server, &[]).replays(REPLAYS), 10);
+    let mut replays = Running::of(broker(&server, &[]).replays(REPLAYS, Reading::AtOnce), 10);
     let why = why_it_waits(&mut replays).await;
     assert!(why.contains("MATCH_DLQ does not take MATCH_DLQ.replay.>"), "{why}");
     live.started.letters.write(whole(1)).await.unwrap();
@@ -135,7 +135,7 @@ async fn archive_asks_again_only_when_the_stream_has_forgotten_the_request() {
     let found = collect(&*archive).await.remove(0);
     let ask = || archive.request(found.clone(), Vec::new());
     assert_eq!(ask().await, Ok(Placed::Now));
-    let mut replays = Running::of(broker(&server, &[]).replays(REPLAYS), 10);
+    let mut replays = Running::of(broker(&server, &[]).replays(REPLAYS, Reading::AtOnce), 10);
     let record = replays.record().await;
     replays.settle(&record);
     replays.stop().await;
@@ -211,7 +211,7 @@ async fn archive_of_a_source_with_partitions_has_one_reader_of_replays() {
     live.started.letters.write(whole(1)).await.unwrap();
     let found = collect(&*archive).await.remove(0);
     assert_eq!(archive.request(found, Vec::new()).await, Ok(Placed::Now));
-    let mut replays = Running::of(broker(&server, &spread).replays(REPLAYS), 10);
+    let mut replays = Running::of(broker(&server, &spread).replays(REPLAYS, Reading::AtOnce), 10);
     let request = replays.record().await;
     assert_eq!((request.origin.partition, request.key.as_deref()), (0, Some(&b"1"[..])));
     let stream = jetstream.get_stream("MATCH_DLQ").await.unwrap();
@@ -252,11 +252,11 @@ async fn archive_and_replays_work_with_the_permissions_that_the_readme_names() {
     let row = ("a".to_owned(), Bytes::from("1"));
     archive.table().put(row.0.clone(), row.1.clone()).await.unwrap();
     assert_eq!(archive.table().load(|_| true).await, Ok(vec![row]));
-    let mut replays = Running::of(broker(&server, &login).replays(REPLAYS), 10);
+    let mut replays = Running::of(broker(&server, &login).replays(REPLAYS, Reading::AtOnce), 10);
     let record = replays.record().await;
     replays.settle(&record);
     replays.stop().await;
-    let mut replays = Running::of(broker(&server, &login).replays(REPLAYS), 10);
+    let mut replays = Running::of(broker(&server, &login).replays(REPLAYS, Reading::AtOnce), 10);
     assert!(replays.records_within(std::time::Duration::from_secs(4)).await.is_empty(), "it was acked");
     assert_eq!(archive.value_at(record.origin).await, Ok(None));
     replays.stop().await;

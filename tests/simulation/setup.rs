@@ -33,12 +33,8 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(seed);
         let isolated = seed % 5 == 3;
         let is_keyed = matches!(seed % 19, 8 | 10) && !isolated;
-        let faults = draw_faults(&mut rng, isolated, seed).without_all(spared);
-        // What a process that lost its assignment has away is a stated exception of a room's pace.
-        let faults = if is_keyed { faults.without(Fault::LostAssignment) } else { faults };
-        let processes = [1, 1, 1, 2, 2, 3][rng.usize(..6)].max(if is_keyed { 2 } else { 1 });
-        let count = rng.u32(3..12).max(if is_keyed { 4 } else { 0 });
-        let rooms: Vec<Arc<str>> = (0..count).map(|room| (1_001 + room).to_string().into()).collect();
+        let faults = draw_faults(&mut rng, isolated, is_keyed, seed).without_all(spared);
+        let (processes, rooms) = draw_size(&mut rng, is_keyed);
         let accounts: Vec<Account> =
             (0..rng.u8(1..3)).map(|_| Account::draw(&mut rng, faults, processes, is_keyed, &rooms)).collect();
         let on_full = match rng.u8(..6) {
@@ -71,10 +67,7 @@ impl World {
             kafka: Cluster::new(rng.usize(1..5).max(processes as usize), processes as usize),
             jet: Server::default(),
             letters: Topics::default(),
-            sharing: match draw_sharing(&mut rng, processes as usize, isolated) {
-                _ if is_keyed => Sharing::Partitions,
-                sharing => sharing,
-            },
+            sharing: draw_sharing(&mut rng, processes as usize, isolated, is_keyed),
             is_keyed,
             bucket: vec![(0, Vec::new()); 2],
             counts: BTreeMap::new(),
@@ -310,8 +303,17 @@ impl World {
     }
 }
 
-fn draw_sharing(rng: &mut fastrand::Rng, processes: usize, isolated: bool) -> Sharing {
+/// How many processes there are, and the rooms.
+fn draw_size(rng: &mut fastrand::Rng, is_keyed: bool) -> (u32, Vec<Arc<str>>) {
+    let (least_processes, least_rooms) = if is_keyed { (2, 4) } else { (1, 3) };
+    let processes = [1, 1, 1, 2, 2, 3][rng.usize(..6)].max(least_processes);
+    let count = rng.u32(3..12).max(least_rooms);
+    (processes, (0..count).map(|room| (1_001 + room).to_string().into()).collect())
+}
+
+fn draw_sharing(rng: &mut fastrand::Rng, processes: usize, isolated: bool, is_keyed: bool) -> Sharing {
     match rng.u8(..3) {
+        _ if is_keyed => Sharing::Partitions,
         _ if processes == 1 => Sharing::Whole,
         0 => Sharing::Fixed,
         _ if isolated => Sharing::Fixed,
@@ -320,8 +322,10 @@ fn draw_sharing(rng: &mut fastrand::Rng, processes: usize, isolated: bool) -> Sh
     }
 }
 
-fn draw_faults(rng: &mut fastrand::Rng, isolated: bool, seed: u64) -> Faults {
+fn draw_faults(rng: &mut fastrand::Rng, isolated: bool, is_keyed: bool, seed: u64) -> Faults {
     let faults = Faults::draw(rng, seed);
+    // What a process that lost its assignment has away is a stated exception of a room's pace.
+    let faults = if is_keyed { faults.without(Fault::LostAssignment) } else { faults };
     if isolated {
         return Faults::of(&[Fault::GoneRooms, Fault::Poison, Fault::Gaps]);
     }

@@ -105,7 +105,7 @@ pub(super) fn lag(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
 
 pub(super) fn source_state(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     for (name, source) in scrape.names.sources.iter().zip(&scrape.report.sources) {
-        for word in ["starting", "ready", "waiting", "ended"] {
+        for word in ["starting", "ready", "standing_by", "waiting", "ended"] {
             sink.put(&[name, word], u64::from(source.state.word() == word))?;
         }
     }

@@ -36,7 +36,7 @@ use self::settings::Settings;
 use self::table::StateTable;
 use super::{
     Archive, Arrival, Boxed, Broker, Command, Followed, Inbox, LATER_MOST, Later, Letters, Part, Placed,
-    SourceLimits, Stands, Started, Status, Table,
+    Reading, SourceLimits, Stands, Started, Status, Table,
 };
 use crate::core::model::SourceId;
 use crate::core::section::Section;
@@ -59,7 +59,7 @@ const PREPARE_AGAIN: Duration = Duration::from_secs(10);
 pub fn build(section: &Section<'_>, source: SourceId) -> Option<Box<dyn Broker>> {
     let settings = Settings::read(section, source)?;
     let beside = Arc::new(settings.clone());
-    Some(Box::new(Kafka { settings, beside, reads_replays: false }))
+    Some(Box::new(Kafka { settings, beside, replays: None }))
 }
 
 /// A Kafka source, not yet connected.
@@ -68,8 +68,8 @@ struct Kafka {
     settings: Settings,
     /// The source as the config has it, for what is written: topics beside it are made to suit it.
     beside: Arc<Settings>,
-    /// Whether what is read are requests for replays.
-    reads_replays: bool,
+    /// Where what is read are requests for replays: when.
+    replays: Option<Reading>,
 }
 
 impl Broker for Kafka {
@@ -102,9 +102,9 @@ impl Broker for Kafka {
         Arc::new(Holdings::new(Writer::new(Arc::clone(&self.beside), false)))
     }
 
-    fn replays(&self, id: SourceId) -> Box<dyn Broker> {
+    fn replays(&self, id: SourceId, reading: Reading) -> Box<dyn Broker> {
         let settings = self.beside.of_replays(id);
-        Box::new(Self { settings, beside: Arc::clone(&self.beside), reads_replays: true })
+        Box::new(Self { settings, beside: Arc::clone(&self.beside), replays: Some(reading) })
     }
 
     fn probe(&self) -> Boxed<'_, Result<Vec<String>, String>> {
@@ -124,9 +124,11 @@ impl Broker for Kafka {
         let (closing, begins_to_close) = oneshot::channel();
         let (done, ended) = oneshot::channel();
         let name = Arc::clone(&self.settings.name);
-        let writer = Arc::new(Writer::new(self.beside, !self.reads_replays));
+        let writer = Arc::new(Writer::new(self.beside, self.replays.is_none()));
         tokio::spawn(prepare(Arc::downgrade(&writer)));
-        let start = source::Start { settings: self.settings, limits, inbox, commands: orders, closing };
+        let reading = self.replays.unwrap_or(Reading::AtOnce);
+        let start =
+            source::Start { settings: self.settings, reading, limits, inbox, commands: orders, closing };
         std::thread::Builder::new()
             .name(format!("kafka-{name}"))
             .spawn(move || {

@@ -21,7 +21,7 @@ use super::offsets::{self, Beginning, list_of};
 use super::rebalance::{Assigning, Revoking};
 use super::record::{self, HeaderNames};
 use super::settings::Settings;
-use super::{Arrival, Command, Inbox, SourceLimits, Status};
+use super::{Arrival, Command, Inbox, Reading, SourceLimits, Status};
 use crate::core::model::RecordId;
 use crate::core::partitions::Partitions;
 use crate::core::watermark::Received;
@@ -71,6 +71,8 @@ pub(super) struct Source {
     inbox: Inbox,
     commands: mpsc::UnboundedReceiver<Command>,
     limits: SourceLimits,
+    /// Whether it is in the group, or wants to be.
+    is_member: bool,
     intake: bool,
     stopping: bool,
     names: HeaderNames,
@@ -91,6 +93,7 @@ pub(super) struct Source {
 /// What the thread is started with.
 pub(super) struct Start {
     pub(super) settings: Settings,
+    pub(super) reading: Reading,
     pub(super) limits: SourceLimits,
     pub(super) inbox: Inbox,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
@@ -100,8 +103,9 @@ pub(super) struct Start {
 
 /// The whole life of the thread.
 pub(super) fn run(start: Start) -> Result<(), String> {
-    let Start { settings, limits, inbox, commands, closing } = start;
-    let consumer = Arc::new(connect(&settings, limits)?);
+    let Start { settings, reading, limits, inbox, commands, closing } = start;
+    let is_member = reading == Reading::AtOnce;
+    let consumer = Arc::new(connect(&settings, is_member, limits)?);
     let now = Instant::now();
     let mut source = Source {
         settings,
@@ -116,6 +120,7 @@ pub(super) fn run(start: Start) -> Result<(), String> {
         inbox,
         commands,
         limits,
+        is_member,
         intake: true,
         stopping: false,
         names: HeaderNames::default(),
@@ -145,13 +150,23 @@ pub(super) fn run(start: Start) -> Result<(), String> {
     }
 }
 
-fn connect(settings: &Settings, limits: SourceLimits) -> Result<BaseConsumer<GroupContext>, String> {
+fn connect(
+    settings: &Settings,
+    is_member: bool,
+    limits: SourceLimits,
+) -> Result<BaseConsumer<GroupContext>, String> {
     let context = GroupContext::new(&settings.name);
     let consumer = BaseConsumer::from_config_and_context(&settings.consumer(limits), context)
         .map_err(|error| format!("the Kafka client cannot be made: {error}"))?;
-    let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
-    consumer.subscribe(&topics).map_err(|error| format!("cannot subscribe to {topics:?}: {error}"))?;
+    if is_member {
+        join(&consumer, settings)?;
+    }
     Ok(consumer)
+}
+
+fn join(consumer: &BaseConsumer<GroupContext>, settings: &Settings) -> Result<(), String> {
+    let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+    consumer.subscribe(&topics).map_err(|error| format!("cannot subscribe to {topics:?}: {error}"))
 }
 
 impl Source {
@@ -253,12 +268,27 @@ impl Source {
                 Ok(Command::PartitionIntake(partition, epoch, open)) => {
                     self.partitions.set_open(partition, epoch, open);
                 }
+                Ok(Command::Read(reads)) => self.set_member(reads),
                 Ok(Command::Stop) | Err(mpsc::error::TryRecvError::Disconnected) => {
                     self.stopping = true;
                     return;
                 }
                 Err(mpsc::error::TryRecvError::Empty) => return,
             }
+        }
+    }
+
+    /// Joins the group, or leaves it: what is held is revoked first, like in any rebalance.
+    fn set_member(&mut self, is_member: bool) {
+        if std::mem::replace(&mut self.is_member, is_member) == is_member {
+            return;
+        }
+        if !is_member {
+            self.consumer.unsubscribe();
+            (self.joined, self.status) = (false, None);
+        } else if let Err(error) = join(&self.consumer, &self.settings) {
+            tracing::error!(source = &*self.settings.name, error, "connecting anew");
+            self.stalled = true;
         }
     }
 
@@ -421,7 +451,7 @@ impl Source {
             source = &*self.settings.name,
             "records lie in the broker and none arrived for {STALLED_AFTER:?}: connecting anew"
         );
-        let consumer = Arc::new(connect(&self.settings, self.limits)?);
+        let consumer = Arc::new(connect(&self.settings, self.is_member, self.limits)?);
         let old = std::mem::replace(&mut self.consumer, consumer);
         self.commit_everything(&old);
         old.context().close();

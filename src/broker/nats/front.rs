@@ -209,7 +209,8 @@ impl State {
         let to = match &command {
             Command::Settle(record) => record.partition,
             Command::Released(partition, _) | Command::PartitionIntake(partition, ..) => *partition,
-            Command::Intake(_) | Command::Stop => {
+            // Requests are never spread over partitions, so that nobody is told when to read here.
+            Command::Intake(_) | Command::Read(_) | Command::Stop => {
                 return self.readers.iter().for_each(|reader| drop(reader.commands.send(command.clone())));
             }
         };

@@ -53,15 +53,12 @@ impl Loop {
         }
     }
 
-    fn give_up(&mut self, now: Instant) {
+    pub(super) fn give_up(&mut self, now: Instant) {
         self.is_wanted = false;
         if !self.is_assigned || std::mem::replace(&mut self.is_leaving, true) {
             return;
         }
-        tracing::info!(
-            durable = self.source.lane.durable,
-            "the partition is another replica's: giving it up"
-        );
+        tracing::info!(durable = self.source.lane.durable, "it is another replica's: giving it up");
         self.intake.leave(now);
         let source = self.source.id;
         let partitions = vec![(self.source.lane.partition, self.epoch)];
@@ -80,7 +77,7 @@ impl Loop {
         self.is_assigned = false;
         let held: Vec<Subject> = self.ledger.replies().rev().cloned().collect();
         let given_back = held.len();
-        tracing::info!(durable = self.source.lane.durable, given_back, "the partition is given up");
+        tracing::info!(durable = self.source.lane.durable, given_back, "it is given up");
         // Without a connection the pin runs out by itself, and naks would come when others read.
         if let Some(consumer) = self.consumer.as_ref().filter(|_| self.link_is_up()) {
             let (client, stream) = (consumer.prepared.client.clone(), consumer.prepared.stream.clone());

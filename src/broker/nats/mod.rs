@@ -67,7 +67,7 @@ use self::settings::{MAX_HELD, Settings};
 use self::source::Source;
 use self::spread::Spread;
 use self::table::Bucket;
-use super::{Archive, Boxed, Broker, Followed, Inbox, Section, SourceId, SourceLimits, Started};
+use super::{Archive, Boxed, Broker, Followed, Inbox, Reading, Section, SourceId, SourceLimits, Started};
 
 /// Makes the broker from its source's section.
 pub fn build(section: &Section<'_>, id: SourceId) -> Option<Box<dyn Broker>> {
@@ -106,8 +106,8 @@ impl Broker for Nats {
         Arc::new(Holdings::new(self.id, self.settings.clone()))
     }
 
-    fn replays(&self, id: SourceId) -> Box<dyn Broker> {
-        Box::new(Self { id, settings: Arc::new(self.settings.of_replays()) })
+    fn replays(&self, id: SourceId, reading: Reading) -> Box<dyn Broker> {
+        Box::new(Self { id, settings: Arc::new(self.settings.of_replays(reading)) })
     }
 
     fn probe(&self) -> Boxed<'_, Result<Vec<String>, String>> {

@@ -124,6 +124,10 @@ impl Loop {
             order: None,
         });
         self.say(Word::Reads(true));
+        // What was asked for before it was told to stand by.
+        if !self.is_wanted && self.source.front.is_none() {
+            self.give_up(Instant::now());
+        }
     }
 
     pub(super) fn lose(&mut self, why: &str) {

@@ -61,7 +61,7 @@ impl Loop {
         self.floor = info.ack_floor.stream_sequence;
         self.trim = (now, 0);
         self.consumer = Some(Consumer { prepared, subject: Subject::from(subject) });
-        if !is_pinned && !self.is_assigned {
+        if !is_pinned && !self.is_assigned && self.is_wanted {
             self.assign();
         }
         if self.is_assigned || (!is_pinned && pending > 0) {

@@ -11,6 +11,7 @@ use async_nats::header::HeaderName;
 use secrecy::SecretString;
 
 use super::spread::{self, Spread};
+use crate::broker::Reading;
 use crate::core::section::{Section, show_duration};
 
 /// The most messages a JetStream source may hold: each costs a progress ack every third of
@@ -52,6 +53,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Where what is read are requests for replays: the stream of the source whose letters they are of.
     pub replays_of: Option<String>,
+    /// When it is read; only requests are read when that is told.
+    pub reading: Reading,
 }
 
 /// Where a record's key stands.
@@ -140,11 +143,12 @@ impl Settings {
             login: login?,
             tls: tls?,
             replays_of: None,
+            reading: Reading::AtOnce,
         })
     }
 
     /// The settings of the source that reads the requests for replays of this one's letters.
-    pub fn of_replays(&self) -> Self {
+    pub fn of_replays(&self, reading: Reading) -> Self {
         Self {
             stream: self.dead_letter.clone(),
             subjects: vec![format!("{}.replay.>", self.dead_letter)],
@@ -152,6 +156,7 @@ impl Settings {
             start_from: StartFrom::Earliest,
             spread: Spread::OneActive,
             replays_of: Some(self.stream.clone()),
+            reading,
             ..self.clone()
         }
     }

@@ -25,7 +25,7 @@ use super::rescue::BREAKS;
 use super::settings::Settings;
 use super::setup::Prepared;
 use super::words::{News, Order, Tie};
-use crate::broker::{Arrival, Command, Inbox, SourceLimits, Status};
+use crate::broker::{Arrival, Command, Inbox, Reading, SourceLimits, Status};
 use crate::core::ledger::Ledger;
 use crate::core::model::{Epoch, RecordId, SourceId};
 use crate::core::time::Mono;
@@ -206,7 +206,7 @@ impl Loop {
             pulls: Pulls::default(),
             epoch: Epoch(0),
             is_assigned: false,
-            is_wanted: !source.lane.is_part,
+            is_wanted: !source.lane.is_part && source.settings.reading == Reading::AtOnce,
             is_leaving: false,
             marks: Progress::default(),
             head: 0,
@@ -321,6 +321,8 @@ impl Loop {
                 self.intake.set_partition(*wanted, now);
             }
             Command::Released(_, epoch) => self.released(*epoch),
+            Command::Read(true) => self.follow(Order::Take),
+            Command::Read(false) => self.follow(Order::GiveUp),
             // A stop is seen to elsewhere.
             Command::PartitionIntake(..) | Command::Stop => {}
         }
