@@ -217,7 +217,7 @@ const CREDENTIALS: [&str; 8] = [
 fn effect(key: &[String]) -> Effect {
     let key: Vec<&str> = key.iter().map(String::as_str).collect();
     let takes = match key[..] {
-        ["routes" | "retry" | "directories", ..] | ["admin", "watch"] => true,
+        ["routes" | "retry" | "directories" | "letters", ..] | ["admin", "watch"] => true,
         ["limits", "max_waiting_per_room" | "max_rooms_per_event" | "drain_timeout"] => true,
         ["accounts", _, key] => !OF_THE_APP.contains(&key),
         ["accounts", _, "quota", key] => !SHARE_KEYS.contains(&key),

@@ -112,13 +112,15 @@ fn routes_quotas_retries_and_bounds_take() {
     let reread = bed(CONFIG).takes(
         &(text
             + "[retry]\nmax_attempts = 3\n[limits]\nmax_waiting_per_room = 5\ndrain_timeout = \"1s\"\n\
-               [admin]\nwatch = true\n"),
+               [letters]\nmax_replays = 7\nflood_guard = \"20/s\"\n[admin]\nwatch = true\n"),
     );
     assert_eq!(
         reread.takes,
         [
             "accounts.live.quota.calls_per_second",
             "admin.watch",
+            "letters.flood_guard",
+            "letters.max_replays",
             "limits.drain_timeout",
             "limits.max_waiting_per_room",
             "retry.max_attempts",
@@ -129,6 +131,7 @@ fn routes_quotas_retries_and_bounds_take() {
     assert_eq!(reread.renewals, [Renewal::None, Renewal::None], "a quota is no reason to log in");
     let settings = reread.app.settings(0);
     assert_eq!(settings.accounts[0].limits.paths[0].calls_per_second, 5);
+    assert_eq!((settings.flood_guard, reread.app.letters.max_replays), (Some(20), 7));
     assert_eq!((&*settings.routes[1].name, settings.routes[1].retry.max_attempts), ("others", 3));
 }
 

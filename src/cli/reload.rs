@@ -247,11 +247,12 @@ fn prepare(
         // The seed stays the scheduler's own.
         false => Some((accounts(running, &app, renewals)?, app.settings(0))),
     };
-    let App { directories, sources, replays, rules, limits, .. } = app;
+    let App { directories, sources, replays, rules, limits, letters, .. } = app;
     let reload = parts.map(|(accounts, settings)| Reload {
         accounts,
         settings,
         drain_timeout: limits.drain_timeout,
+        max_replays: letters.max_replays,
         // Nobody keeps them yet.
         directories: Vec::new(),
         planner: planner(rules, replays),

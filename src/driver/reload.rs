@@ -27,6 +27,8 @@ pub struct Reload {
     pub directories: Vec<DirectoryParts>,
     /// `drain_timeout`.
     pub drain_timeout: Duration,
+    /// `max_replays`.
+    pub max_replays: u32,
 }
 
 /// Makes the routes, which are told their ids in their order.
@@ -165,12 +167,15 @@ impl Driver {
 
     /// All of it, or nothing.
     fn take_up(&mut self, reload: Reload, now: Now) -> bool {
-        let Reload { accounts, settings, planner, directories, drain_timeout } = reload;
+        let Reload { accounts, settings, planner, directories, drain_timeout, max_replays } = reload;
         let renewals: Vec<Renewal> = accounts.iter().map(|account| account.renewal).collect();
         let Some(routes) = self.scheduler.handle_reload(settings, &renewals, now) else { return false };
         self.planner = planner(routes);
         self.names = Arc::new(Names { routes: self.scheduler.route_names(), ..(*self.names).clone() });
         self.drain_timeout = drain_timeout;
+        for desk in self.sources.iter_mut().filter_map(|source| source.replays.as_mut()) {
+            desk.book.set_max_replays(max_replays);
+        }
         let mut shared = Vec::with_capacity(accounts.len());
         for (place, new) in self.accounts.iter_mut().zip(accounts) {
             shared.push((new.sharing, new.quotas, new.provider.timeout()));

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::bed::{Bed, Event, await_metric, line_route};
+use crate::reload::{await_generation, hang_up};
 use crate::support::ask_until;
 use crate::support::daemon::Daemon;
 use crate::support::provider::{Kind, Provider};
@@ -38,4 +41,32 @@ fn a_flood_of_letters_pauses_the_source(bed: &Bed) {
     assert!(daemon.stop().success());
 }
 
-crate::bed::on_both!(a_flood_of_letters_pauses_the_source);
+/// What paused goes on at once where the reload turns the guard off, and nothing pauses any more.
+fn a_reload_turns_the_flood_guard_off_and_on(bed: &Bed) {
+    const FEW: usize = 2_000;
+    let provider = Provider::start(Kind::Yunxin, &["--no-limits"]);
+    let config = |guard: &str| {
+        let guarded = format!("[letters]\nflood_guard = {guard:?}\n[limits]\nmax_held_records = 200\n");
+        let route = line_route("match", "").replace("'.text'", "'.text | error(\"no\")'");
+        [provider.account("match", ""), bed.source(""), route, guarded].concat()
+    };
+    let publish = || bed.publish((0..FEW).map(|n| Event::new("1001", format!("{{\"n\":{n}}}"))));
+    let times = |daemon: &Daemon| daemon.metric("roomcast_flood_guard_total", "source=\"main\"");
+    publish();
+    let mut daemon = Daemon::start_ready(&config("20/s"));
+    await_metric(&daemon, "roomcast_flood_guard_total", "source=\"main\"", 1.0, PATIENCE);
+    daemon.rewrite(&config("off"));
+    hang_up(&mut daemon);
+    let told = await_generation(&daemon, 2);
+    assert_eq!(told["needs_restart"], json!([]));
+    bed.await_finished(PATIENCE);
+    assert_eq!((times(&daemon), bed.letters().len()), (Some(1.0), FEW));
+    daemon.rewrite(&config("30/s"));
+    hang_up(&mut daemon);
+    await_generation(&daemon, 3);
+    publish();
+    await_metric(&daemon, "roomcast_flood_guard_total", "source=\"main\"", 2.0, PATIENCE);
+    assert!(daemon.stop().success());
+}
+
+crate::bed::on_both!(a_flood_of_letters_pauses_the_source, a_reload_turns_the_flood_guard_off_and_on);

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::bed::{Bed, Event, line_route, lines};
+use crate::reload::{await_generation, hang_up};
 use crate::support::daemon::Daemon;
 use crate::support::oracle::judge;
 use crate::support::provider::{Kind, Provider};
@@ -150,4 +151,48 @@ fn what_fails_again_is_linked_and_parked(bed: &Bed) {
     assert!(daemon.stop().success());
 }
 
-crate::bed::on_both!(letters_are_replayed_once_whoever_asks, what_fails_again_is_linked_and_parked);
+/// The same letter's chain under two bounds: the daemon parks by the one that its config has now.
+fn another_max_replays_takes_with_a_reload(bed: &Bed) {
+    let provider = Provider::start(Kind::Yunxin, &["--room", REFUSING, "--no-limits"]);
+    let illegal = json!({"answer": {"status": 200, "code": 414, "description": "illegal"}});
+    provider.set_faults(&json!({"effect": illegal, "rooms": [REFUSING]}));
+    let with = |letters: &str| {
+        [provider.account("match", ""), bed.source(""), line_route("match", ""), letters.to_owned()].concat()
+    };
+    let config = with("");
+    let mut daemon = Daemon::start_ready(&config);
+    bed.publish([Event::new(REFUSING, r#"{"text":"no"}"#)]);
+    bed.await_finished(PATIENCE);
+    let archive = archive(&config);
+    let fail_again = |replays: u32| {
+        let found = letters(&*archive);
+        let of = |letter: &Record| Told::read(letter).expect("a letter");
+        let last = found.into_iter().find(|letter| of(letter).replays == replays).expect("it failed before");
+        let letter = of(&last).letter.to_string();
+        block_on(archive.request(last, asked("ann@a").headers())).expect("it is confirmed");
+        let row = ask_until("what became of it", PATIENCE, || {
+            rows(&*archive).remove(&letter).filter(|row| row.state == State::Replayed)
+        });
+        assert_eq!(row.next.len(), 1);
+        rows(&*archive).remove(&row.next[0].to_string())
+    };
+    assert_eq!(fail_again(0), None, "3 is the default");
+    daemon.rewrite(&with("[letters]\nmax_replays = 1\n"));
+    hang_up(&mut daemon);
+    let told = await_generation(&daemon, 2);
+    assert_eq!(told["needs_restart"], json!([]));
+    let parked = fail_again(1).expect("it has a row");
+    assert_eq!(parked.state, State::Parked);
+    assert!(parked.why.contains("max_replays = 1"), "{}", parked.why);
+    daemon.rewrite(&with("[letters]\nmax_replays = 3\n"));
+    hang_up(&mut daemon);
+    await_generation(&daemon, 3);
+    assert_eq!(fail_again(2), None, "3 are allowed again");
+    assert!(daemon.stop().success());
+}
+
+crate::bed::on_both!(
+    letters_are_replayed_once_whoever_asks,
+    what_fails_again_is_linked_and_parked,
+    another_max_replays_takes_with_a_reload
+);

@@ -96,6 +96,23 @@ fn what_fails_again_is_named_and_beyond_max_replays_parked() {
     assert_eq!(book.finish(at(10, &sealed).id, NOW)[0].1.next, [again.id()]);
 }
 
+/// A reload: what failed before keeps what became of it.
+#[test]
+fn another_max_replays_counts_from_then_on() {
+    let mut book = Book::new(2);
+    let (mut sealed, mut parked) = (sealed(), Vec::new());
+    for (round, bound) in [(1, 2), (2, 1), (3, 3), (4, 3)] {
+        book.set_max_replays(bound);
+        let request = at(round, &sealed);
+        let again = letter(replayed(&mut book, &request));
+        book.failed(&again);
+        let rows = book.finish(request.id, NOW);
+        parked.push(rows.len() == 2 && rows[0].1.state == State::Parked);
+        sealed = again.seal(&names(), NOW);
+    }
+    assert_eq!(parked, [false, true, false, true]);
+}
+
 #[test]
 fn what_others_decided_meanwhile_counts() {
     let (mut book, sealed) = (Book::new(3), sealed());

@@ -62,6 +62,7 @@ fn reread(url: &str, route: &str, calls: u32, sharing: Sharing) -> Reread {
         planner: Box::new(planner),
         directories: Vec::new(),
         drain_timeout: Duration::from_secs(5),
+        max_replays: 3,
     };
     Reread::Takes { reload: Box::new(reload), needs_restart: vec!["admin.listen".to_owned()] }
 }
