@@ -74,12 +74,14 @@ impl Maker {
             // It is there because of the copy, not because of a publisher.
             headers.retain(|(name, _)| &**name != STREAM_SOURCE);
         }
+        // A message has always a payload; a letter that could not keep its value has none.
+        let is_kept = !self.of_letters || !payload.is_empty() || !headers.iter().any(is_truncated);
         let is_old = self.is_part && origin.offset.cast_unsigned() <= self.tried;
         Record {
             id: RecordId { source: self.source, partition: self.partition, epoch, offset },
             key: self.key(&headers, &origin.topic, subject),
             origin,
-            value: Some(payload),
+            value: is_kept.then_some(payload),
             headers,
             timestamp: Wall(delivery.published.div_euclid(1_000_000)),
             maybe_tried: maybe_tried || is_old,
@@ -140,6 +142,11 @@ pub fn stream_source(value: &str) -> Option<(&str, u64, Option<&str>)> {
     let stream = parts.next()?.split(':').next().filter(|name| !name.is_empty())?;
     let sequence = parts.next()?.parse().ok()?;
     Some((stream, sequence, parts.nth(2)))
+}
+
+/// Whether a header says that a letter could not keep its value.
+fn is_truncated((name, _): &(Arc<str>, Bytes)) -> bool {
+    name.eq_ignore_ascii_case("roomcast-truncated")
 }
 
 /// All headers, sorted by name because the client keeps them in a hash map; values of one name stay
@@ -282,6 +289,26 @@ mod tests {
             assert_eq!(&*record.origin.topic, "MATCH_DLQ.letter.5", "where the letter stands");
             assert!(!record.headers.iter().any(|(name, _)| name.starts_with("Nats-")), "{record:?}");
         }
+    }
+
+    #[test]
+    fn a_letter_that_could_not_keep_its_value_has_none() {
+        let value = |of_letters: bool, is_truncated: bool, payload: &'static str| {
+            let mut headers = HeaderMap::new();
+            if is_truncated {
+                headers.insert("roomcast-truncated", "match.42.events/0/1");
+            }
+            let maker = Maker { of_letters, ..maker(KeyPlace::Nowhere) };
+            let message = Message { payload: payload.into(), ..message("a.b", headers) };
+            maker.record(message, AT, Epoch(0), false).value.map(|value| value.len())
+        };
+        assert_eq!(value(true, true, ""), None);
+        assert_eq!(
+            [value(true, false, ""), value(false, true, "")],
+            [Some(0), Some(0)],
+            "an empty one is one"
+        );
+        assert_eq!(value(true, true, "{}"), Some(2));
     }
 
     #[test]
