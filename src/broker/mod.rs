@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::core::letter::Sealed;
 use crate::core::model::{Epoch, Origin, PartitionId, Record, RecordId, SourceId};
@@ -235,6 +236,20 @@ pub trait Archive: Send + Sync {
     /// `roomcast-truncated`. A record that is no letter is an error.
     fn request(&self, letter: Record, headers: Vec<(Arc<str>, Bytes)>) -> Boxed<'_, Result<Placed, String>>;
 
+    /// Writes a replay request as [`Archive::request`] does, also over one that is there already, unless
+    /// that is of this very asking or of the asking `under_way`: what is finished and left the letter open
+    /// is no reason not to ask again. Of several who do so at the same time one writes. On Kafka nothing
+    /// is found to be there.
+    fn request_unless(
+        &self,
+        under_way: Option<Uuid>,
+        letter: Record,
+        headers: Vec<(Arc<str>, Bytes)>,
+    ) -> Boxed<'_, Result<Placed, String>> {
+        let _ = under_way;
+        self.request(letter, headers)
+    }
+
     /// The value of the record that stands there, for a letter that could not keep it; `None` when the
     /// broker has it no more. On JetStream only of the source's own stream: a message that another stream
     /// held first is not found.
@@ -292,8 +307,7 @@ const LATER_MOST: i64 = 1_000_000;
 pub enum Placed {
     /// It is written.
     Now,
-    /// The same letter's request was there before, finished or not: it stays for as long as the stream
-    /// keeps its messages. Once retention has taken it, it can be written again.
+    /// A request of the same letter is there, and stays: the daemons have done what it asks for, or will.
     Before,
 }
 

@@ -2,13 +2,14 @@
 //!
 //! [`ask`] writes `requested` into the state table FIRST and the request after it: a process that ends in
 //! between leaves a letter that is looked for by its state, never a replay that nobody knows of. The daemons
-//! do the rest, and write what became of it. Right before a row is written its letter is looked at once
+//! do the rest, and write what became of it. A request that they have answered, and left its letter open, is
+//! followed by another one (JetStream keeps one of a letter at a time: see [`Archive::request_unless`]). Right before a row is written its letter is looked at once
 //! more, in the table as it is followed (JetStream: with compare and set): one that somebody else asked for,
 //! or that is finished, stays. On Kafka a row may still go over one that was written within the same
 //! moment; the request that follows makes the daemon write what became of the letter once more.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -314,7 +315,14 @@ async fn write(
     let mut row = Row::new(State::Requested, &asked.by, asked.at);
     row.why.clone_from(&wish.why);
     row.request = Some(asked.id);
-    let stays = |there: &[u8]| Row::read(there).is_ok_and(|there| !may(there.state, &wish.query));
+    // The asking whose request may still be in the daemons' hands: one that they have answered says so.
+    let under_way = Mutex::new(None);
+    let stays = |there: &[u8]| {
+        let Ok(there) = Row::read(there) else { return false };
+        let request = there.request.filter(|_| there.state == State::Requested);
+        *under_way.lock().unwrap_or_else(PoisonError::into_inner) = request;
+        !may(there.state, &wish.query)
+    };
     match table.put_unless(Row::key(letter), Bytes::from(row.write()), &stays).await {
         Ok(None) => {}
         Ok(Some(there)) => {
@@ -326,7 +334,8 @@ async fn write(
             return Fate::Unwritten(format!("the state table: {why}"));
         }
     }
-    match place.archive.request(request, asked.headers()).await {
+    let under_way = under_way.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match place.archive.request_unless(under_way, request, asked.headers()).await {
         Ok(placed) => Fate::Asked(placed),
         Err(why) => {
             place.rows.take_back(letter);

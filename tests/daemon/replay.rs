@@ -16,8 +16,9 @@ use uuid::Uuid;
 
 use crate::bed::{Bed, Event, line_route, lines};
 use crate::reload::{await_generation, hang_up};
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, roomcast};
 use crate::support::oracle::judge;
+use crate::support::process::Process;
 use crate::support::provider::{Kind, Provider};
 use crate::support::{ask_until, block_on};
 
@@ -191,8 +192,57 @@ fn another_max_replays_takes_with_a_reload(bed: &Bed) {
     assert!(daemon.stop().success());
 }
 
+/// Of letters that could not keep their values, those are replayed whose values stand where they stood; the
+/// others stay open. These have their values after all: whoever asks again gets what they owe sent, once and
+/// marked, though the requests of before stand there still.
+fn what_the_daemon_left_open_is_replayed_when_it_is_asked_for_again(bed: &Bed) {
+    let provider = Provider::start(Kind::Yunxin, &["--room", REFUSING, "--no-limits"]);
+    let illegal = json!({"answer": {"status": 200, "code": 414, "description": "illegal"}});
+    provider.set_faults(&json!({"effect": illegal, "rooms": [REFUSING]}));
+    let config = [provider.account("match", ""), bed.source(""), line_route("match", "")].concat();
+    let mut daemon = Daemon::start_ready(&config);
+    let owed = lines(1, 10);
+    bed.publish_lines(&owed);
+    bed.await_finished(PATIENCE);
+    provider.set_faults(&json!([]));
+    let archive = archive(&config);
+    for (number, letter) in letters(&*archive).into_iter().enumerate() {
+        let mut bare = Record { value: None, ..letter };
+        let mut more = vec![("roomcast-truncated", "where it stood")];
+        if number % 2 == 0 {
+            bare.headers.retain(|(name, _)| &**name != "roomcast-offset");
+            more.push(("roomcast-offset", "999999"));
+        }
+        bare.headers.extend(more.into_iter().map(|(name, value)| (name.into(), value.into())));
+        block_on(archive.request(bare, asked("ann@a").headers())).expect("it is confirmed");
+    }
+    let in_state = |state| rows(&*archive).into_values().filter(|row| row.state == state).count();
+    ask_until("half of them to stay open", PATIENCE, || {
+        (in_state(State::Open) == 5 && in_state(State::Replayed) == 5).then_some(())
+    });
+    assert_eq!(provider.accepted(), Some(5));
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, &config).expect("the scratch folder can be written");
+    let path = path.to_str().expect("scratch folders have plain names");
+    let ask = || Process::start("letters replay", roomcast(&["letters", "replay", "-c", path, "--yes"]));
+    let (mut one, mut other) = (ask(), ask());
+    assert!(one.await_end(PATIENCE).success() && other.await_end(PATIENCE).success(), "{}", one.tail());
+    ask_until("all to be replayed", PATIENCE, || (in_state(State::Replayed) == owed.len()).then_some(()));
+    let entries = provider.log();
+    // Replays stand outside of order.
+    let judgement = judge(&owed.iter().cloned().collect(), &entries, &BTreeSet::new());
+    let wrong = [judgement.lost, judgement.strange, judgement.ids_changed].concat();
+    assert_eq!(wrong, Vec::<String>::new());
+    let accepted: Vec<_> = entries.iter().filter(|entry| entry.accepted).collect();
+    assert!(accepted.len() == owed.len() && accepted.iter().all(|entry| entry.resend), "each once, marked");
+    assert_eq!(letters(&*archive).len(), owed.len(), "none failed again");
+    assert!(daemon.stop().success());
+}
+
 crate::bed::on_both!(
     letters_are_replayed_once_whoever_asks,
+    what_the_daemon_left_open_is_replayed_when_it_is_asked_for_again,
     what_fails_again_is_linked_and_parked,
     another_max_replays_takes_with_a_reload
 );

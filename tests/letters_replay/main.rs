@@ -21,7 +21,7 @@ use beds::{BEDS, Bed, Sample};
 use roomcast::broker::{BROKERS, Build};
 use roomcast::core::letter::LetterId;
 use roomcast::core::model::Class;
-use roomcast::core::replay::{Content, State};
+use roomcast::core::replay::{Content, Row, State};
 use support::ask_until;
 use support::daemon::{Daemon, TOKEN};
 use support::provider::{Kind, Provider};
@@ -174,6 +174,41 @@ fn two_who_ask_at_once_cause_each_replay_once() {
             assert_eq!(asked, 300, "each letter is asked for by one of them: {one:#?} {other:#?}");
         }
         assert_eq!(states(&place), [(State::Replayed, 300)].into());
+        reader.stop();
+    });
+}
+
+/// The requests of before stand in the topic still. On JetStream each is followed by one more, whoever asks.
+#[test]
+fn what_stayed_open_is_asked_for_again_and_by_two_at_once_once() {
+    on_every_broker(|bed, build| {
+        let place = Place::with(bed, build, &[ACCOUNT, ROUTES].concat(), &wanted(60));
+        let reader = place.reader();
+        for _ in 0..2 {
+            let player = place.play(|request, _| {
+                Some(Row {
+                    request: Some(request.asked.id),
+                    why: "gone".to_owned(),
+                    ..row(State::Open, None)
+                })
+            });
+            let said = place.replay(&[]);
+            assert_eq!((said.count("/asked"), said.count("/requested_before")), (60, 0), "{said:#?}");
+            assert_eq!(said.count("/verdicts/open_again"), 60, "{said:#?}");
+            assert_eq!(player.stop().len(), 60);
+        }
+        let player = place.play(|_, _| Some(row(State::Replayed, None)));
+        let arguments = ["--format", "json", "--yes"];
+        let (mut one, mut other) = (place.start(&arguments), place.start(&arguments));
+        let (one, other) = (Said::of(&mut one), Said::of(&mut other));
+        let asked = one.count("/asked") + other.count("/asked");
+        assert!(asked == 60 || !place.keeps_requests_apart(), "{one:#?} {other:#?}");
+        ask_until("all requests", PATIENCE, || (player.seen().len() as u64 >= asked).then_some(()));
+        let seen = player.stop();
+        assert_eq!(seen.len() as u64, asked);
+        let ids: BTreeSet<LetterId> = seen.iter().map(|(request, _)| request.told.letter).collect();
+        assert_eq!(ids, place.letters.iter().copied().collect());
+        assert_eq!(states(&place), [(State::Replayed, 60)].into());
         reader.stop();
     });
 }

@@ -146,6 +146,40 @@ async fn archive_asks_again_only_when_the_stream_has_forgotten_the_request() {
     assert_eq!(collect(&*archive).await.len(), 1, "requests are no letters");
 }
 
+/// Only what is finished is followed by another request: not one that is under way, nor the own one, whose
+/// confirmation may have been lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn archive_asks_again_where_the_request_that_stands_there_is_not_under_way() {
+    let server = Server::start("");
+    let live = Running::ready(&server, 10, &[]).await;
+    live.started.letters.write(whole(1)).await.unwrap();
+    live.stop().await;
+    let archive = broker(&server, &[]).archive();
+    let found = collect(&*archive).await.remove(0);
+    let ask = |asking: u128, under_way: Option<u128>| {
+        let id = Bytes::from(Uuid::from_u128(asking).to_string());
+        archive.request_unless(
+            under_way.map(Uuid::from_u128),
+            found.clone(),
+            vec![("roomcast-request".into(), id)],
+        )
+    };
+    assert_eq!(ask(1, None).await, Ok(Placed::Now));
+    assert_eq!(ask(1, None).await, Ok(Placed::Before), "it is there");
+    assert_eq!(ask(2, Some(1)).await, Ok(Placed::Before), "it is under way");
+    assert_eq!(ask(2, Some(3)).await, Ok(Placed::Now), "3 was never written");
+    let stream = server.jetstream().await.get_stream("MATCH_DLQ").await.unwrap();
+    let of = |asking: u128| ask(asking, None);
+    let many = futures_util::future::join_all((4..20).map(of)).await;
+    let written = many.iter().filter(|placed| **placed == Ok(Placed::Now)).count();
+    assert!(written >= 1 && many.iter().all(Result::is_ok), "{many:?}");
+    let state = stream.get_info().await.unwrap().state;
+    assert_eq!(state.messages, 1 + 2 + written as u64, "what was not written is told as such");
+    stream.purge().filter("MATCH_DLQ.replay.>").await.unwrap();
+    assert_eq!(ask(2, None).await, Ok(Placed::Now), "gone meanwhile");
+    assert_eq!(collect(&*archive).await.len(), 1, "requests are no letters");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn archive_reads_on_when_the_server_is_killed_and_started_again() {
     let mut server = Server::start("");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::lane::Lane;
 use super::letters::Writer;
@@ -24,6 +25,9 @@ use crate::core::route::fits;
 
 /// Keys on their way from the broker.
 const LATER_AHEAD: usize = 256;
+
+/// Where requests stand, below the name of the stream.
+const REPLAY: &str = "replay";
 
 /// The archive of one source.
 pub struct Holdings {
@@ -60,15 +64,30 @@ impl Holdings {
         sweep::letters(&client, stream, &self.maker(stream, true), &into).await
     }
 
-    async fn place(&self, letter: Record, more: Vec<(Arc<str>, Bytes)>) -> Result<Placed, String> {
+    /// Over a request that stands there only where `over` says so of the asking that it is of.
+    async fn place(
+        &self,
+        letter: Record,
+        more: Vec<(Arc<str>, Bytes)>,
+        over: impl Fn(Option<Uuid>) -> bool + Send,
+    ) -> Result<Placed, String> {
         let Origin { stream, offset, .. } = &letter.origin;
         let told = Told::read(&letter)
             .map_err(|why| format!("message {offset} of stream {stream} is no letter: {why}"))?;
-        self.link.reach(&self.settings).await?;
+        let client = self.link.reach(&self.settings).await?;
         let mut headers = letter.headers;
         headers.extend(more);
         let request = Sealed { id: told.letter, key: letter.key, value: letter.value, headers };
-        self.writer.place("replay", &request).await
+        if self.writer.place(REPLAY, &request, 0).await? == Placed::Now {
+            return Ok(Placed::Now);
+        }
+        let (stream, subject) = (&self.settings.dead_letter, self.writer.subject(REPLAY, told.letter));
+        let there = rescue::last_of(&jetstream(client), stream, &subject).await?;
+        match there {
+            Some(there) if !over(asking(&there.headers)) => Ok(Placed::Before),
+            // Who is quicker writes: what stands there then is not what was looked at.
+            there => self.writer.place(REPLAY, &request, there.map_or(0, |there| there.sequence)).await,
+        }
     }
 
     /// A sequence is one of the source's stream only: the message must be the one that the letter tells of.
@@ -178,7 +197,18 @@ impl Archive for Holdings {
     }
 
     fn request(&self, letter: Record, headers: Vec<(Arc<str>, Bytes)>) -> Boxed<'_, Result<Placed, String>> {
-        Box::pin(self.place(letter, headers))
+        Box::pin(self.place(letter, headers, |_| false))
+    }
+
+    fn request_unless(
+        &self,
+        under_way: Option<Uuid>,
+        letter: Record,
+        headers: Vec<(Arc<str>, Bytes)>,
+    ) -> Boxed<'_, Result<Placed, String>> {
+        let own = asking(&headers);
+        let stays = move |there: Uuid| own == Some(there) || under_way == Some(there);
+        Box::pin(self.place(letter, headers, move |there| there.is_none_or(|there| !stays(there))))
     }
 
     fn value_at(&self, origin: Origin) -> Boxed<'_, Result<Option<Bytes>, String>> {
@@ -198,6 +228,12 @@ impl Archive for Holdings {
         let bucket = Bucket::new(self.link.clone(), stream, addresses);
         Arc::new(OnDemand { link: self.link.clone(), settings: self.settings.clone(), bucket })
     }
+}
+
+/// The asking that these headers are of.
+fn asking(headers: &[(Arc<str>, Bytes)]) -> Option<Uuid> {
+    let (_, id) = headers.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case("roomcast-request"))?;
+    std::str::from_utf8(id).ok()?.parse().ok()
 }
 
 /// The bucket, over a connection that is made when it is first needed.

@@ -2,7 +2,8 @@
 //! so that each exists once.
 //!
 //! The publish expects that the subject has no message yet. A server that answers "wrong last
-//! sequence" therefore says that this very letter or request is there already.
+//! sequence" therefore says that this very letter or request is there already. Over a request that is
+//! finished another one is written, expecting it to be the last: so one of several who try writes.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::link::{Link, chain};
 use crate::broker::{Boxed, Letters, Placed};
-use crate::core::letter::{PREFIX, Sealed};
+use crate::core::letter::{LetterId, PREFIX, Sealed};
 
 /// Letters away at once: below the client's own limit, behind which it would wait in silence.
 const AWAY: usize = 64;
@@ -35,23 +36,29 @@ impl Writer {
         Self { link, stream, addresses, away: Semaphore::new(AWAY) }
     }
 
-    /// Writes it under `<stream>.<place>.<its id>`, with as much of it as the server takes.
-    pub async fn place(&self, place: &str, letter: &Sealed) -> Result<Placed, String> {
+    /// The subject of a letter, or of its requests.
+    pub fn subject(&self, place: &str, letter: LetterId) -> String {
+        format!("{}.{place}.{letter}", self.stream)
+    }
+
+    /// Writes it under `<stream>.<place>.<its id>`, with as much of it as the server takes, if the last
+    /// message of that subject has this sequence; 0: if there is none.
+    pub async fn place(&self, place: &str, letter: &Sealed, over: u64) -> Result<Placed, String> {
         let _permit = self.away.acquire().await.expect("the semaphore is never closed");
-        let mut result = self.write_once(place, letter).await;
+        let mut result = self.write_once(place, letter, over).await;
         if result.as_ref().is_err_and(is_too_large) {
             let truncated = letter.clone().truncated();
-            result = self.write_once(place, &truncated).await;
+            result = self.write_once(place, &truncated, over).await;
             // The record's own headers are too much even without its value.
             if result.as_ref().is_err_and(is_too_large) {
-                result = self.write_once(place, &own_headers_only(truncated)).await;
+                result = self.write_once(place, &own_headers_only(truncated), over).await;
             }
         }
         result
             .map_err(|error| format!("cannot write to dead-letter stream {}: {}", self.stream, chain(&error)))
     }
 
-    async fn write_once(&self, place: &str, letter: &Sealed) -> Result<Placed, PublishError> {
+    async fn write_once(&self, place: &str, letter: &Sealed, over: u64) -> Result<Placed, PublishError> {
         let jetstream = self
             .link
             .jetstream(&self.addresses)
@@ -59,8 +66,8 @@ impl Writer {
         let publish = PublishMessage::build()
             .payload(letter.value.clone().unwrap_or_default())
             .headers(headers(letter))
-            .expected_last_subject_sequence(0);
-        let subject = format!("{}.{place}.{}", self.stream, letter.id);
+            .expected_last_subject_sequence(over);
+        let subject = self.subject(place, letter.id);
         let outcome = async { jetstream.send_publish(subject, publish).await?.await }.await;
         match outcome {
             Ok(_) => Ok(Placed::Now),
@@ -72,7 +79,7 @@ impl Writer {
 
 impl Letters for Writer {
     fn write(&self, letter: Sealed) -> Boxed<'_, Result<(), String>> {
-        Box::pin(async move { self.place("letter", &letter).await.map(drop) })
+        Box::pin(async move { self.place("letter", &letter, 0).await.map(drop) })
     }
 }
 

@@ -20,7 +20,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::link::chain;
 use super::pull::ack_subject;
@@ -110,6 +110,8 @@ pub async fn missing(
 
 /// A message as the stream holds it, whatever its headers.
 pub struct Stored {
+    /// Its sequence.
+    pub sequence: u64,
     /// Its subject.
     pub subject: String,
     /// Its headers, byte for byte.
@@ -120,9 +122,18 @@ pub struct Stored {
 
 /// The message of that sequence; `None` when the stream has none, or is not there.
 pub async fn stored(context: &Context, stream: &str, sequence: u64) -> Result<Option<Stored>, String> {
-    let failed = |why: String| format!("cannot read message {sequence} of stream {stream}: {why}");
-    let request = json!({ "seq": sequence });
-    let answer = context.request(format!("STREAM.MSG.GET.{stream}"), &request).await;
+    get(context, stream, &json!({ "seq": sequence }), &format!("message {sequence}")).await
+}
+
+/// The last message of that subject; `None` when the stream has none, or is not there.
+pub async fn last_of(context: &Context, stream: &str, subject: &str) -> Result<Option<Stored>, String> {
+    let what = format!("the last message of {subject}");
+    get(context, stream, &json!({ "last_by_subj": subject }), &what).await
+}
+
+async fn get(context: &Context, stream: &str, request: &Value, what: &str) -> Result<Option<Stored>, String> {
+    let failed = |why: String| format!("cannot read {what} of stream {stream}: {why}");
+    let answer = context.request(format!("STREAM.MSG.GET.{stream}"), request).await;
     let raw = match answer.map_err(|error| failed(chain(&error)))? {
         Response::Ok::<Answer>(answer) => answer.message,
         Response::Err { error } if GONE.contains(&error.error_code()) => return Ok(None),
@@ -130,7 +141,7 @@ pub async fn stored(context: &Context, stream: &str, sequence: u64) -> Result<Op
     };
     let decoded = |text: &str| STANDARD.decode(text).map_err(|error| failed(chain(&error)));
     let headers = lines(&decoded(&raw.hdrs)?);
-    Ok(Some(Stored { subject: raw.subject, headers, payload: decoded(&raw.data)?.into() }))
+    Ok(Some(Stored { sequence: raw.seq, subject: raw.subject, headers, payload: decoded(&raw.data)?.into() }))
 }
 
 /// How a server says that there is no such message.
