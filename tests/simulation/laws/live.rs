@@ -2,14 +2,15 @@
 //! those that are the background's in any case.
 //!
 //! Judged by messages that nothing else can hold up: alone in their event, to a room where this process
-//! has had nothing to do for a while. Only worlds with replays are judged.
+//! has had nothing to do for a while; and by how evenly those calls go. Only worlds with replays are judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast::core::model::{Path, Priority};
 use roomcast::core::schedule::Attempt;
+use roomcast::core::schedule::status::GateState;
 use roomcast::core::time::Mono;
 
 use super::WINDOW;
@@ -21,12 +22,16 @@ const IDLE: Duration = Duration::from_secs(3);
 /// The part of a quota that the background has in any case, and within which time it catches up.
 const LEAST: f64 = 0.05;
 const CATCHES_UP: f64 = 1.0;
+/// The part of a quota at which it goes evenly where live traffic uses nothing.
+const EVEN: f64 = 0.9;
 
 /// What is watched of it within one life of a process.
 #[derive(Debug, Default)]
 pub struct Waits {
     /// Calls of nothing but background messages, by account.
     background: BTreeMap<usize, u32>,
+    /// When those of the last second left.
+    left: BTreeMap<usize, VecDeque<Mono>>,
     /// When a room was last written to, or was to be.
     rooms: BTreeMap<(usize, Arc<str>), Mono>,
     /// The one message that a room waits for: since when, and how many of those calls there were before.
@@ -97,16 +102,39 @@ impl World {
             let seconds = now.since(since).as_secs_f64() + CATCHES_UP;
             let quota = f64::from(quota.unwrap_or(u32::MAX));
             let least = (quota * LEAST * seconds).ceil();
-            // Right after a call with many messages, where the quota is small, its even pace gives it one more.
-            let of_all = if quota < 10.0 { 2.0 } else { 1.0 };
             self.seen.waited_behind += u64::from(calls > 0);
             assert!(
-                f64::from(calls) <= of_all + least,
+                f64::from(calls) <= 1.0 + least,
                 "P5: message {number} waits {seconds:.1} s, for {calls} calls of the background, {least:.1} are its own; quota {quota}"
             );
         }
         if is_background {
             *self.processes[process].watch.waits.background.entry(account).or_default() += 1;
+            self.law_even(process, account, quota);
+        }
+    }
+
+    /// A call of the background leaves. Whatever is free, they go evenly: who takes all slots at once has them
+    /// all when a live message comes. One that probes a gate goes when the gate says so.
+    fn law_even(&mut self, process: ProcessNo, account: usize, quota: Option<u32>) {
+        let now = self.now;
+        let snapshot = self.processes[process].scheduler.snapshot(self.now_of(process));
+        if snapshot.accounts[account][Path::Room as usize].gate != GateState::Open {
+            return;
+        }
+        let left = self.processes[process].watch.waits.left.entry(account).or_default();
+        left.push_back(now);
+        while left.front().is_some_and(|first| now.since(*first) > Duration::from_secs(1)) {
+            left.pop_front();
+        }
+        let quota = f64::from(quota.unwrap_or(u32::MAX));
+        for (first, calls) in left.iter().rev().zip(1_u32..) {
+            let seconds = now.since(*first).as_secs_f64();
+            let most = 2.0 + quota * (EVEN * seconds + LEAST * (seconds + CATCHES_UP));
+            assert!(
+                f64::from(calls) <= most,
+                "P5: {calls} calls of the background within {seconds:.3} s, {most:.1} are even; quota {quota}"
+            );
         }
     }
 }
