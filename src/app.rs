@@ -6,6 +6,7 @@
 //! so that the routes behind it are still checked. Nothing here connects, waits or sends. Called by
 //! `cli`: `check` is this without `run`.
 
+mod alone;
 mod crosscheck;
 mod reach;
 pub mod reload;
@@ -30,6 +31,7 @@ use crate::core::schedule::{AccountSettings, Settings, SourceSettings};
 use crate::core::section::{Asked, Node, OpenSecret, Place, Problem, Report, Section, Severity, Value};
 use crate::directory::{self, Directory, Opened};
 
+pub use self::alone::Reads;
 pub use self::replays::ReplayConfig;
 pub use self::routing::Routing;
 pub use self::settings::{Admin, Letters, Limits};
@@ -54,6 +56,8 @@ pub struct App {
     pub letters: Letters,
     /// Where letters are replayed from: one for each dead-letter topic.
     pub replays: Vec<ReplayConfig>,
+    /// What of it is read: everything, unless [`App::requests_alone`] says otherwise.
+    pub reads: Reads,
     /// How long a room that the provider calls gone gets no calls; zero: never learned.
     pub room_gone: Duration,
     /// The names behind the ids.
@@ -279,6 +283,7 @@ fn read(loaded: &Loaded, report: &Report<'_>, parts: Parts<'_>) -> Option<App> {
     Some(App {
         accounts,
         replays: replays::beside(&sources, &readers, &limits),
+        reads: Reads::Everything,
         sources,
         directories: directories.into_iter().collect::<Option<_>>()?,
         rules,

@@ -85,6 +85,21 @@ pub trait Broker: Send + Sync {
     /// Begins to read. Called within a tokio runtime; never fails: what is wrong with the broker
     /// is told as [`Status`] and waited for.
     fn start(self: Box<Self>, limits: SourceLimits, inbox: Inbox) -> Started;
+
+    /// What there is beside the source, without reading it: letters and the table can be written, buckets
+    /// can be used, and nothing of what is read is joined, made or committed. It tells nothing and ends with
+    /// [`Command::Stop`]. Called within a tokio runtime.
+    fn rest(&self) -> Started;
+}
+
+/// The end of a source at rest.
+async fn rested(mut commands: mpsc::UnboundedReceiver<Command>) -> Result<(), String> {
+    while let Some(command) = commands.recv().await {
+        if command == Command::Stop {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// What is told of a table that is followed.
@@ -255,8 +270,8 @@ pub trait Archive: Send + Sync {
     /// held first is not found.
     fn value_at(&self, origin: Origin) -> Boxed<'_, Result<Option<Bytes>, String>>;
 
-    /// How many daemons read the source now: 0 when none does. Kafka: members of the group. JetStream does
-    /// not tell clients apart: the pulls that wait on the durable, and at least one while a reader is
+    /// How many read the source now (that of requests: [`Broker::replays`]): 0 when nobody does. Kafka:
+    /// members of the group. JetStream does not tell clients apart: the pulls that wait on the durable, and at least one while a reader is
     /// pinned to it. One that was killed counts for as long as the broker waits for it.
     fn readers(&self) -> Boxed<'_, Result<usize, String>>;
 

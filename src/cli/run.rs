@@ -18,9 +18,10 @@ use uuid::Uuid;
 use super::reload::{self, Reloader};
 use super::{Cli, Error, output};
 use crate::admin::{self, token::MadeToken};
-use crate::app::{self, Account, App, ReplayConfig, Shares, SourceConfig};
+use crate::app::{self, Account, App, Reads, ReplayConfig, Shares, SourceConfig};
 use crate::broker::{Inbox, Reading, Started};
 use crate::clock::Clock;
+use crate::core::letter::Names;
 use crate::core::model::{AccountId, SourceId};
 use crate::core::replay;
 use crate::core::schedule::Scheduler;
@@ -28,6 +29,7 @@ use crate::core::share::lease::Book;
 use crate::core::share::settings::Sharing;
 use crate::directory::{Directory, Keepers, Opened};
 use crate::driver::{AccountParts, Driver, Ended, Handle, Leases, Lookups, Parts, ReplayParts, Replays};
+use crate::letters::place::{self, Place};
 use crate::{config, http, letters, replica, telemetry};
 
 /// Arrivals that wait for the loop: one batch of a source. More would only hide records from the
@@ -116,12 +118,6 @@ impl Daemon {
 /// # Errors
 /// As [`run`].
 pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::Result<Daemon> {
-    let accounts = app
-        .accounts
-        .iter()
-        .zip(0..)
-        .map(|(account, id)| account_parts(account, app.rules.first_source_of(AccountId(id))));
-    let accounts = accounts.collect::<anyhow::Result<Vec<_>>>()?;
     let made = match &app.admin.token {
         Some(_) => None,
         None => Some(MadeToken::make()?),
@@ -133,7 +129,45 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
         token: token.expect("a token is made where the config has none"),
     })
     .await?;
+    let Pipeline { driver, handle, names, letters, keepers, directories } = compose(app, opened)?;
+    let serving = port.serve(admin::View {
+        handle: handle.clone(),
+        names,
+        letters: admin::letters::Desk::new(letters),
+    });
+    let token_file = made.as_ref().map(|made| made.path().to_owned());
+    info!(listen = %serving.listen, probes = ?serving.probes, ?token_file, "admin port open");
+    Ok(Daemon { driver, handle, serving, made, keepers, directories })
+}
 
+/// A daemon without its admin port: what leads from brokers to providers, but for its loop, which has yet
+/// to turn.
+pub(super) struct Pipeline {
+    /// The loop.
+    pub driver: Driver,
+    /// Asks the loop.
+    pub handle: Handle,
+    /// Names of sources, accounts and routes.
+    pub names: Arc<Names>,
+    /// The dead-letter topics, each once.
+    pub letters: Vec<Place>,
+    /// Those who keep leases of quotas; they end after the loop.
+    pub keepers: JoinSet<()>,
+    /// Those who keep directories.
+    pub directories: Keepers,
+}
+
+/// Starts what the config reads.
+///
+/// # Errors
+/// An account's address.
+pub(super) fn compose(app: App, opened: Vec<Option<Opened>>) -> anyhow::Result<Pipeline> {
+    let accounts = app
+        .accounts
+        .iter()
+        .zip(0..)
+        .map(|(account, id)| account_parts(account, app.rules.first_source_of(AccountId(id))));
+    let accounts = accounts.collect::<anyhow::Result<Vec<_>>>()?;
     let clock = Clock::start();
     let (seed, _) = Uuid::new_v4().as_u64_pair();
     let scheduler = Scheduler::new(app.settings(seed), clock.now());
@@ -143,14 +177,9 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
     let (lookups, directories) = keep_directories(&app.directories, opened, &app.sources);
     let (sender, inbox) = mpsc::channel(INBOX);
     let (replays, requests) = start_replays(&app.replays, &app.sources, app.letters.max_replays, &sender);
-    let mut sources = Vec::new();
-    let letters = letters::place::places(app.sources.iter().map(|source| (&source.name, &*source.broker)));
-    for source in app.sources {
-        let (kind, dead_letter) = (source.broker.kind(), source.broker.dead_letter());
-        info!(source = %source.name, kind, dead_letter, "starting source");
-        sources.push(source.broker.start(source.limits, sender.clone()));
-    }
-    sources.extend(requests);
+    let letters = place::places(app.sources.iter().map(|source| (&source.name, &*source.broker)));
+    let start = |source| start_source(source, app.reads, &sender);
+    let sources: Vec<Started> = app.sources.into_iter().map(start).chain(requests).collect();
     drop(sender);
     let (leases, keepers) = keep_leases(&app.accounts, &sources, clock);
     let routing = app::Routing::new(app.rules, &app.replays);
@@ -167,14 +196,19 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
         lookups,
         replays,
     });
-    let serving = port.serve(admin::View {
-        handle: handle.clone(),
-        names,
-        letters: admin::letters::Desk::new(letters),
-    });
-    let token_file = made.as_ref().map(|made| made.path().to_owned());
-    info!(listen = %serving.listen, probes = ?serving.probes, ?token_file, "admin port open");
-    Ok(Daemon { driver, handle, serving, made, keepers, directories })
+    Ok(Pipeline { driver, handle, names, letters, keepers, directories })
+}
+
+/// Starts a source of the config, or leaves it at rest.
+fn start_source(source: SourceConfig, reads: Reads, inbox: &Inbox) -> Started {
+    let SourceConfig { name, broker, limits } = source;
+    match reads {
+        Reads::Everything => {
+            info!(source = %name, kind = broker.kind(), dead_letter = broker.dead_letter(), "starting source");
+            broker.start(limits, inbox.clone())
+        }
+        Reads::Requests => broker.rest(),
+    }
 }
 
 /// What the loop needs of an account. Its calls of the day are counted beside the letters of the

@@ -119,8 +119,20 @@ pub struct Rows {
 impl Rows {
     /// Begins to listen; the sender is for [`crate::broker::Broker::follow`]. Called within a tokio runtime.
     pub fn listen() -> (Self, mpsc::Sender<Followed>) {
+        Self::hear(Arc::default())
+    }
+
+    /// Begins to listen anew, without forgetting what was asked for: once the table is current again, all
+    /// that stood in it by now is known.
+    pub fn listen_again(&mut self) -> mpsc::Sender<Followed> {
+        lock(&self.held).is_current = false;
+        let (again, told) = Self::hear(Arc::clone(&self.held));
+        *self = again;
+        told
+    }
+
+    fn hear(held: Arc<Mutex<Held>>) -> (Self, mpsc::Sender<Followed>) {
         let (told, mut news) = mpsc::channel(AHEAD);
-        let held = Arc::<Mutex<Held>>::default();
         let (change, changed) = watch::channel(());
         let into = Arc::clone(&held);
         let task = tokio::spawn(async move {
@@ -189,6 +201,19 @@ impl Rows {
     /// What became of those that were asked for.
     pub fn verdicts(&self) -> Verdicts {
         lock(&self.held).verdicts
+    }
+
+    /// Letters that were asked for by others, or earlier, and have no end yet.
+    pub fn of_others(&self) -> u64 {
+        let held = lock(&self.held);
+        let requested = held.states.in_state(State::Requested);
+        requested.filter(|letter| !held.mine.contains_key(letter)).count() as u64
+    }
+
+    /// Of those that were asked for, letters that others had asked for, or that were before.
+    pub fn taken_over(&self) -> u64 {
+        let held = lock(&self.held);
+        held.mine.values().filter(|mine| mine.before == State::Requested).count() as u64
     }
 
     /// Why the table cannot be read now, if it cannot.
@@ -333,6 +358,27 @@ mod tests {
         hear(&mut rows, &told, vec![Followed::Current]).await;
         assert_eq!(counts(rows.verdicts()), [1, 0, 0, 0, 0, 2], "5 was parked before it was asked for");
         assert_eq!((rows.of(letter(1)), rows.trouble()), (State::Replayed, None));
+    }
+
+    /// At the end of a pipeline of one's own: what it wrote last is known once the table is current again.
+    #[tokio::test]
+    async fn who_listens_again_knows_what_stood_there_by_then() {
+        let (mut rows, told) = Rows::listen();
+        let old = vec![row(1, State::Requested, &[]), row(2, State::Requested, &[])];
+        hear(&mut rows, &told, vec![Followed::Begun, Followed::Rows(old), Followed::Current]).await;
+        assert_eq!((rows.of_others(), rows.taken_over()), (2, 0));
+        assert_eq!(rows.ask(letter(2), |_| true), Ok(()));
+        assert_eq!(rows.ask(letter(3), |_| true), Ok(()));
+        assert_eq!((rows.of_others(), rows.taken_over()), (1, 1));
+        let again = rows.listen_again();
+        assert!(rows.current(Duration::from_millis(1)).await.is_err(), "it is not known yet");
+        let done =
+            vec![row(1, State::Requested, &[]), row(2, State::Parked, &[]), row(3, State::Replayed, &[])];
+        hear(&mut rows, &again, vec![Followed::Begun, Followed::Rows(done), Followed::Current]).await;
+        rows.current(Duration::from_secs(5)).await.expect("it was told");
+        assert_eq!(counts(rows.verdicts()), [1, 0, 1, 0, 0, 0]);
+        assert_eq!((rows.of_others(), rows.taken_over()), (1, 1));
+        assert!(told.send(Followed::Current).await.is_err(), "nobody listens there any more");
     }
 
     #[tokio::test(start_paused = true)]

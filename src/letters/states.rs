@@ -42,6 +42,11 @@ impl States {
         self.of(letter).is_final()
     }
 
+    /// The letters that are in that state.
+    pub fn in_state(&self, state: State) -> impl Iterator<Item = LetterId> {
+        self.0.iter().filter(move |(_, of)| **of == state).map(|(letter, _)| *letter)
+    }
+
     /// What became of a letter; one without a row is open.
     pub fn of(&self, letter: LetterId) -> State {
         self.0.get(&letter).copied().unwrap_or(State::Open)

@@ -242,4 +242,8 @@ impl Broker for FakeBroker {
     fn start(self: Box<Self>, _: SourceLimits, _: Inbox) -> Started {
         panic!("config tests start nothing")
     }
+
+    fn rest(&self) -> Started {
+        panic!("config tests start nothing")
+    }
 }

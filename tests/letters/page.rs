@@ -196,7 +196,12 @@ impl Scene {
     fn set(&mut self, heading: &str) {
         match heading {
             "A room made anew" => self.mend_and_restart(),
+            "Without a daemon" => {
+                self.daemon.signal(libc::SIGTERM);
+                assert!(self.daemon.await_end(PATIENCE).success());
+            }
             "When it fails again" => {
+                assert!(self.launch());
                 let answer = json!({ "status": 200, "code": 414, "description": "illegal content" });
                 self.provider.set_faults(&json!({ "effect": { "answer": answer }, "rooms": ["1003"] }));
             }

@@ -125,8 +125,14 @@ impl Place {
 
     /// Publishes one record for whoever reads.
     pub fn publish_live(&self, value: &str) {
-        let sample = Sample { key: "live".to_owned(), value: value.as_bytes().to_vec(), headers: Vec::new() };
-        self.bed.publish(&[sample]);
+        self.publish_all([("live".to_owned(), value.to_owned())]);
+    }
+
+    /// The same of several, with their keys.
+    pub fn publish_all(&self, records: impl IntoIterator<Item = (String, String)>) {
+        let sample =
+            |(key, value): (String, String)| Sample { key, value: value.into_bytes(), headers: Vec::new() };
+        self.bed.publish(&records.into_iter().map(sample).collect::<Vec<_>>());
     }
 
     /// Somebody who reads the source, as a daemon would.

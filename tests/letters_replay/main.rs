@@ -2,6 +2,7 @@
 //! what is asked for is read as the daemons read it, and rows say what became of it. Run with
 //! `.ci/test --test letters_replay`.
 
+mod alone;
 mod bed;
 #[path = "../brokers/beds.rs"]
 #[expect(dead_code, reason = "the conformance suite uses the rest of it")]

@@ -33,14 +33,23 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// The archive of one source.
 pub(super) struct Holdings {
     writer: Arc<Writer>,
+    /// Whose members read the source.
+    group: Arc<str>,
     /// The reader of single records, kept from one to the next.
     looking: Arc<Mutex<Option<Reader>>>,
+    /// Who asks for members, kept likewise: a new one would log in each time.
+    asking: Arc<Mutex<Option<AdminClient<PlainContext>>>>,
 }
 
 impl Holdings {
-    /// One that writes with this writer.
-    pub(super) fn new(writer: Writer) -> Self {
-        Self { writer: Arc::new(writer), looking: Arc::default() }
+    /// One that writes with this writer; the source is read by this group.
+    pub(super) fn new(writer: Writer, group: &str) -> Self {
+        Self {
+            writer: Arc::new(writer),
+            group: group.into(),
+            looking: Arc::default(),
+            asking: Arc::default(),
+        }
     }
 
     async fn place(&self, letter: Record, more: Vec<(Arc<str>, Bytes)>) -> Result<Placed, String> {
@@ -86,15 +95,24 @@ impl Archive for Holdings {
     }
 
     fn readers(&self) -> Boxed<'_, Result<usize, String>> {
-        let settings = Arc::clone(&self.writer.settings);
+        let (settings, group) = (Arc::clone(&self.writer.settings), Arc::clone(&self.group));
+        let asking = Arc::clone(&self.asking);
         Box::pin(aside(move || {
-            let group = &settings.group;
-            let context = PlainContext::new(&settings.name);
-            let admin = AdminClient::from_config_and_context(&settings.client(), context)
-                .map_err(|error| format!("the Kafka client cannot be made: {error}"))?;
-            members(&admin, group).map_err(|why| {
+            let mut place = asking.lock().unwrap_or_else(PoisonError::into_inner);
+            let admin = match place.take() {
+                Some(admin) => admin,
+                None => AdminClient::from_config_and_context(
+                    &settings.client(),
+                    PlainContext::new(&settings.name),
+                )
+                .map_err(|error| format!("the Kafka client cannot be made: {error}"))?,
+            };
+            let members = members(&admin, &group).map_err(|why| {
                 format!("{}: the members of group {group} are not told: {why}", settings.brokers)
-            })
+            })?;
+            // One that met an error is not kept.
+            *place = Some(admin);
+            Ok(members)
         }))
     }
 

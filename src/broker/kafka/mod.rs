@@ -36,7 +36,7 @@ use self::settings::Settings;
 use self::table::StateTable;
 use super::{
     Archive, Arrival, Boxed, Broker, Command, Followed, Inbox, LATER_MOST, Later, Letters, Part, Placed,
-    Reading, SourceLimits, Stands, Started, Status, Table,
+    Reading, SourceLimits, Stands, Started, Status, Table, rested,
 };
 use crate::core::model::SourceId;
 use crate::core::section::Section;
@@ -99,7 +99,7 @@ impl Broker for Kafka {
     }
 
     fn archive(&self) -> Arc<dyn Archive> {
-        Arc::new(Holdings::new(Writer::new(Arc::clone(&self.beside), false)))
+        Arc::new(Holdings::new(Writer::new(Arc::clone(&self.beside), false), &self.settings.group))
     }
 
     fn replays(&self, id: SourceId, reading: Reading) -> Box<dyn Broker> {
@@ -142,6 +142,18 @@ impl Broker for Kafka {
             table: Arc::new(StateTable::new(writer)),
             buckets: None,
             ended: Box::pin(end(begins_to_close, ended)),
+        }
+    }
+
+    fn rest(&self) -> Started {
+        let (commands, orders) = mpsc::unbounded_channel();
+        let writer = Arc::new(Writer::new(Arc::clone(&self.beside), false));
+        Started {
+            commands,
+            letters: Arc::clone(&writer) as Arc<dyn Letters>,
+            table: Arc::new(StateTable::new(writer)),
+            buckets: None,
+            ended: Box::pin(rested(orders)),
         }
     }
 }

@@ -67,7 +67,10 @@ use self::settings::{MAX_HELD, Settings};
 use self::source::Source;
 use self::spread::Spread;
 use self::table::Bucket;
-use super::{Archive, Boxed, Broker, Followed, Inbox, Reading, Section, SourceId, SourceLimits, Started};
+use super::{
+    Archive, Boxed, Broker, Command, Followed, Inbox, Reading, Section, SourceId, SourceLimits, Started,
+    rested,
+};
 
 /// Makes the broker from its source's section.
 pub fn build(section: &Section<'_>, id: SourceId) -> Option<Box<dyn Broker>> {
@@ -129,15 +132,13 @@ impl Broker for Nats {
     fn start(self: Box<Self>, limits: SourceLimits, inbox: Inbox) -> Started {
         let link = Arc::new(Link::default());
         let (commands, obeyed) = mpsc::unbounded_channel();
-        let stream = self.settings.dead_letter.clone();
-        let addresses = self.settings.addresses();
-        let letters = Writer::new(link.clone(), stream.clone(), addresses.clone());
-        let table = Bucket::new(link.clone(), stream.clone(), addresses.clone());
-        let shelves = Shelves::new(link.clone(), addresses, self.settings.create, stream);
+        let (end, ended) = oneshot::channel();
+        let ended =
+            async move { ended.await.unwrap_or_else(|_| Err("the source's task has panicked".to_owned())) };
+        let started = self.beside(&link, commands, Box::pin(ended));
         let held = limits.held_records.clamp(1, MAX_HELD);
         let limits = SourceLimits { held_records: held, ..limits };
         let Self { id, settings } = *self;
-        let (end, ended) = oneshot::channel();
         tokio::spawn(async move {
             let ended = match settings.spread {
                 Spread::OneActive => {
@@ -150,14 +151,41 @@ impl Broker for Nats {
             // Nobody may be waiting for the end.
             let _ = end.send(ended);
         });
+        started
+    }
+
+    fn rest(&self) -> Started {
+        let link = Arc::new(Link::default());
+        let (commands, orders) = mpsc::unbounded_channel();
+        let (settings, connecting) = (self.settings.clone(), link.clone());
+        let connecting = tokio::spawn(async move { drop(connecting.connect(&settings, drop).await) });
+        let ended = async move {
+            let ended = rested(orders).await;
+            connecting.abort();
+            ended
+        };
+        self.beside(&link, commands, Box::pin(ended))
+    }
+}
+
+impl Nats {
+    /// What there is beside the source, over this connection.
+    fn beside(
+        &self,
+        link: &Arc<Link>,
+        commands: mpsc::UnboundedSender<Command>,
+        ended: Boxed<'static, Result<(), String>>,
+    ) -> Started {
+        let (stream, addresses) = (self.settings.dead_letter.clone(), self.settings.addresses());
+        let letters = Writer::new(link.clone(), stream.clone(), addresses.clone());
+        let table = Bucket::new(link.clone(), stream.clone(), addresses.clone());
+        let shelves = Shelves::new(link.clone(), addresses, self.settings.create, stream);
         Started {
             commands,
             letters: Arc::new(letters),
             table: Arc::new(table),
             buckets: Some(Arc::new(shelves)),
-            ended: Box::pin(async move {
-                ended.await.unwrap_or_else(|_| Err("the source's task has panicked".to_owned()))
-            }),
+            ended,
         }
     }
 }

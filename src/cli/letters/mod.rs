@@ -1,9 +1,11 @@
 //! `roomcast letters`: dead letters found, looked at, counted, discarded, asked for.
 //!
 //! One file a command. What a letter is and which are meant stands in `crate::letters`; here are
-//! arguments, tables and questions. Nothing is sent from here. A new command is a file, a variant of
+//! arguments, tables and questions. Nothing is sent from here, but by the daemon's own pipeline with
+//! `replay --standalone` (`alone`). A new command is a file, a variant of
 //! [`Command`] and its line in [`run`].
 
+mod alone;
 mod asking;
 pub mod discard;
 mod forecast;

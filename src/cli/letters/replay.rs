@@ -1,17 +1,20 @@
 //! `roomcast letters replay`: asks for letters to be sent again, and waits for what becomes of them.
 //!
 //! Nothing is sent from here: the daemons read the requests, send with what live traffic leaves of the
-//! quotas, and say in the state table what became of each letter. What asking is stands in
-//! `crate::letters::ask`.
+//! quotas, and say in the state table what became of each letter. With `--standalone`, while there are none,
+//! their pipeline runs in the command (`alone`). What asking is stands in `crate::letters::ask`.
 
 use std::io::{BufRead, IsTerminal as _};
 use std::process::ExitCode;
 
 use uuid::Uuid;
 
-use super::asking::Asking;
+use super::alone::{self, Alone};
+use super::asking::{Asking, Sends};
 use super::forecast::Forecast;
+use super::summary::Summary;
 use super::{Meant, Opened, now, traffic, who};
+use crate::cli::run::LINGER;
 use crate::cli::{Cli, Error, output};
 use crate::config::render::position;
 use crate::core::model::SourceId;
@@ -26,6 +29,7 @@ Examples:
   roomcast letters replay -c roomcast.toml --class exhausted,rejected --since 2h --dry-run
   roomcast letters replay -c roomcast.toml --class mapping --patch '.room = \"lobby\"' --why 'room was renamed'
   roomcast letters replay -c roomcast.toml --state parked --rate 50/s --limit 1000 --yes
+  roomcast letters replay -c roomcast.toml --class exhausted --standalone    # while no daemon runs
 
 Filters mean all letters that fit; open ones are asked for, parked ones when --state parked or an id says so,
 and those that somebody else has asked for with --state requested. The others are counted and stay as they are.
@@ -60,6 +64,10 @@ pub struct Args {
     /// Do not wait for what becomes of the letters.
     #[arg(long)]
     pub no_wait: bool,
+    /// Send from here, while no daemon runs: refused while one reads. Ends when every letter that was asked
+    /// for has come to its end, also those of earlier requests; and when a daemon comes.
+    #[arg(long, conflicts_with = "no_wait")]
+    pub standalone: bool,
     /// How the summary is printed.
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: Format,
@@ -94,17 +102,14 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
     if args.dry_run {
         return forecast(args, &opened, wish);
     }
-    let summary = super::super::runtime()?.block_on(async {
-        let asking = Asking::join(&opened, wish).await?;
-        if !args.yes {
-            let count = asking.count().await?;
-            if !confirm(count, &mut std::io::stdin().lock()) {
-                return Ok(None);
-            }
-        }
-        asking.run(args.rate, !args.no_wait).await.map(Some)
-    });
-    let Some(summary) = summary.map_err(anyhow::Error::msg)? else {
+    if args.standalone {
+        alone::log(cli)?;
+    }
+    let runtime = super::super::runtime()?;
+    let summary = runtime.block_on(replay(args, &opened, wish));
+    // A name that is being looked up would keep the process for as long as the resolver likes.
+    runtime.shutdown_timeout(LINGER);
+    let Some(summary) = summary? else {
         output::complain("Nothing is changed.\n");
         return Ok(ExitCode::FAILURE);
     };
@@ -113,6 +118,22 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
         Format::Json => format!("{:#}\n", summary.json()),
     })?;
     Ok(if summary.is_done() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks, once that is confirmed; `None` when it is not.
+async fn replay(args: &Args, opened: &Opened, wish: Wish) -> Result<Option<Summary>, Error> {
+    let sends = match args.standalone {
+        true => Sends::Here(Box::new(Alone::prepare(opened).await?)),
+        false => Sends::Daemons { waits: !args.no_wait },
+    };
+    let asking = Asking::join(opened, wish).await.map_err(anyhow::Error::msg)?;
+    if !args.yes {
+        let count = asking.count().await.map_err(anyhow::Error::msg)?;
+        if !confirm(count, &mut std::io::stdin().lock()) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(asking.run(args.rate, sends).await.map_err(anyhow::Error::msg)?))
 }
 
 /// Says what would be done.

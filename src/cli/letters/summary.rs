@@ -8,6 +8,15 @@ use crate::core::replay::State;
 use crate::letters::ask::{Ended, Tally};
 use crate::letters::rows::{Verdict, Verdicts};
 
+/// Letters that had been asked for before, where the command itself sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// That came to an end meanwhile.
+    pub ended: u64,
+    /// That did not.
+    pub left: u64,
+}
+
 /// All that is known at the end.
 pub struct Summary {
     /// The asking, as rows and requests name it.
@@ -20,6 +29,8 @@ pub struct Summary {
     pub ended: Ended,
     /// Whether the verdicts were waited for to the end.
     pub waited: bool,
+    /// What became of earlier requests, with `--standalone`.
+    pub earlier: Option<Earlier>,
 }
 
 impl Summary {
@@ -74,11 +85,21 @@ impl Summary {
             Ended::Stopped => format!("Stopped before all letters were looked at. {again}\n"),
             Ended::Failed(why) => format!("Ended early: {why}. {again}\n"),
         };
-        let left = self.verdicts.of(Verdict::Left);
-        match left > 0 {
-            true => more + "Those left stand at `requested`: the daemons take them up.\n",
-            false => more,
-        }
+        let earlier = match self.earlier.unwrap_or_default() {
+            Earlier { ended: 0, left: 0 } => String::new(),
+            Earlier { ended, left: 0 } => {
+                format!("Of earlier requests, {ended} came to their end as well.\n")
+            }
+            Earlier { ended, left } => format!(
+                "Of earlier requests, {ended} came to their end as well, {left} did not: with --state requested \
+                 they are asked for again.\n"
+            ),
+        };
+        let left = match self.verdicts.of(Verdict::Left) {
+            0 => "",
+            _ => "Those left stand at `requested`: daemons take them up, or --standalone does.\n",
+        };
+        more + &earlier + left
     }
 
     /// For machines.
@@ -112,6 +133,7 @@ impl Summary {
             "notes": tally.notes.iter().map(note).collect::<Vec<_>>(),
             "ended": ended,
             "error": error,
+            "earlier": self.earlier.map(|earlier| json!({ "ended": earlier.ended, "left": earlier.left })),
         })
     }
 }
@@ -137,7 +159,14 @@ mod tests {
     use crate::core::letter::LetterId;
 
     fn summary(tally: Tally, ended: Ended) -> Summary {
-        Summary { request: Uuid::from_u128(9), tally, verdicts: Verdicts::default(), ended, waited: true }
+        Summary {
+            request: Uuid::from_u128(9),
+            tally,
+            verdicts: Verdicts::default(),
+            ended,
+            waited: true,
+            earlier: None,
+        }
     }
 
     #[test]
@@ -179,5 +208,22 @@ mod tests {
         let clean = summary(Tally { meant: 3, asked: 3, ..Tally::default() }, Ended::Through);
         assert!(clean.is_done() && !clean.text().contains("more"));
         assert!(!summary(tally, Ended::Through).is_done());
+    }
+
+    #[test]
+    fn what_became_of_earlier_requests_is_told_where_there_were_any() {
+        let with = |earlier| Summary { earlier, ..summary(Tally::default(), Ended::Through) };
+        for (earlier, told) in [
+            (None, None),
+            (Some(Earlier { ended: 0, left: 0 }), None),
+            (Some(Earlier { ended: 3, left: 0 }), Some("Of earlier requests, 3 came to their end as well.")),
+            (Some(Earlier { ended: 3, left: 2 }), Some("as well, 2 did not: with --state requested")),
+        ] {
+            let (text, json) = (with(earlier).text(), with(earlier).json());
+            assert_eq!(text.contains("earlier"), told.is_some(), "{text}");
+            assert!(told.is_none_or(|told| text.contains(told)), "{text}");
+            let wanted = earlier.map(|earlier| json!({ "ended": earlier.ended, "left": earlier.left }));
+            assert_eq!(json["earlier"], json!(wanted));
+        }
     }
 }
