@@ -8,6 +8,9 @@
 //! source   requests for replays, as the loop reads them
 //! ask      requests for replays               rows     the state table as it changes
 //! plan     what a replay would do            rate     so many a second
+//! forecast the plan with the time it takes    summary  what came of asking
+//! asking   all of that for several topics    today    the config that runs, as letters are measured by it
+//! patch    what is changed on the way
 //! ```
 //!
 //! [`scan`] goes through the letters of one dead-letter topic as they stand there, a few in memory at a
@@ -17,9 +20,12 @@
 //! `core::replay`'s business.
 
 pub mod ask;
+pub mod asking;
 pub mod chain;
 pub mod discard;
 pub mod filters;
+pub mod forecast;
+pub mod patch;
 pub mod place;
 pub mod plan;
 pub mod query;
@@ -28,10 +34,13 @@ pub mod rows;
 pub mod source;
 pub mod states;
 pub mod stats;
+pub mod summary;
 pub mod tell;
+pub mod today;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 
@@ -42,9 +51,16 @@ use crate::broker::Archive;
 use crate::core::letter::LetterId;
 use crate::core::model::Record;
 use crate::core::replay::{State, Told};
+use crate::core::time::Wall;
 
 /// Letters on their way from the broker to whoever looks at them. Each may be as large as a record.
 const AHEAD: usize = 32;
+
+/// The time it is.
+pub fn now() -> Wall {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
 
 /// A letter as it was found.
 #[derive(Clone, Debug)]

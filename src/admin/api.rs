@@ -5,8 +5,9 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::{Method, header};
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use serde_json::Value;
 
 use super::{View, ended, letters, status};
 
@@ -19,8 +20,7 @@ pub(super) struct Route {
     serve: fn(MethodFilter) -> MethodRouter<View>,
 }
 
-/// All routes under `/api/`. Replays are asked for with POST `/api/letters/replay`: its row goes below
-/// that of `discard`, its handler into [`letters`].
+/// All routes under `/api/`.
 pub(super) const ROUTES: &[Route] = &[
     Route { method: Method::GET, path: "/api/openapi.json", serve: |method| on(method, openapi) },
     Route { method: Method::GET, path: "/api/status", serve: |method| on(method, api_status) },
@@ -32,7 +32,22 @@ pub(super) const ROUTES: &[Route] = &[
         path: "/api/letters/discard",
         serve: |method| on(method, letters::discard),
     },
+    Route {
+        method: Method::POST,
+        path: "/api/letters/replay",
+        serve: |method| on(method, letters::replay::replay),
+    },
 ];
+
+/// JSON on a line of its own, so that a terminal's next line begins where it should.
+#[derive(Debug)]
+pub(super) struct Answer(pub(super) Value);
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/json")], format!("{}\n", self.0)).into_response()
+    }
+}
 
 /// The description of all routes.
 pub(super) const OPENAPI: &str = include_str!("../../docs/openapi.json");
@@ -51,7 +66,7 @@ async fn openapi() -> Response {
 
 async fn api_status(State(view): State<View>) -> Response {
     match view.handle.detailed_report().await {
-        Some(report) => Json(status::json(&report, &view.names)).into_response(),
+        Some(report) => Answer(status::json(&report, &view.names)).into_response(),
         None => ended(),
     }
 }

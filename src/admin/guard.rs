@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn letters_need_the_token_even_on_the_loopback() {
         let host = ("host", "127.0.0.1:9600");
-        for path in ["/api/letters", "/api/letters/stats", "/api/letters/discard"] {
+        for path in ["/api/letters", "/api/letters/stats", "/api/letters/discard", "/api/letters/replay"] {
             assert_eq!(judge(true, path, &[host]), Err(Refusal::Token), "{path}");
             assert_eq!(judge(true, path, &[host, ("authorization", "Bearer s3cret")]), Ok(()), "{path}");
         }

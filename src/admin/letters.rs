@@ -4,29 +4,35 @@
 //! them; the last line is a summary, or what went wrong on the way. Whoever goes away ends the look.
 //! A look reads a whole topic, so that no more than a few may be under way.
 
+pub(super) mod replay;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use uuid::Uuid;
 
+use self::replay::Replays;
 use super::View;
+use super::api::Answer;
+use crate::core::provider::Stamp;
 use crate::core::replay::State as Fate;
-use crate::core::time::Wall;
 use crate::letters::discard::Decision;
 use crate::letters::filters::Filters;
 use crate::letters::place::{Place, of_sources};
 use crate::letters::query::Query;
 use crate::letters::stats::Stats;
-use crate::letters::{Found, Look, chain, discard as discarding, tell};
+use crate::letters::today::{Today, rescued};
+use crate::letters::{Found, Look, chain, discard as discarding, now, tell};
 
 /// Looks that may be under way at once.
 const LOOKS: usize = 4;
@@ -39,28 +45,49 @@ const AHEAD: usize = 4;
 /// Characters of what callers say of themselves and their reasons.
 const WORDS: usize = 500;
 
-/// Where the letters are.
+/// Where the letters are, and what they are measured by.
 #[derive(Clone, Debug)]
 pub struct Desk {
     places: Arc<[Place]>,
+    today: watch::Receiver<Arc<Today>>,
     looks: Arc<Semaphore>,
+    replays: Replays,
 }
 
 impl Desk {
-    /// One for these dead-letter topics.
-    pub fn new(places: Vec<Place>) -> Self {
-        Self { places: places.into(), looks: Arc::new(Semaphore::new(LOOKS)) }
+    /// One for these dead-letter topics, and the config that runs.
+    pub fn new(places: Vec<Place>, today: watch::Receiver<Arc<Today>>) -> Self {
+        let looks = Arc::new(Semaphore::new(LOOKS));
+        Self { places: places.into(), today, looks, replays: Replays::default() }
+    }
+
+    /// No more letters are asked for; those under way are finished.
+    pub fn stop(&self) {
+        self.replays.stop();
+    }
+
+    /// Waits a few seconds for those that are under way when it is stopped.
+    pub async fn ended(&self) {
+        self.replays.ended().await;
+    }
+
+    /// The config that runs.
+    fn today(&self) -> Arc<Today> {
+        self.today.borrow().clone()
+    }
+
+    /// The topics that filters name, and which of their letters are meant.
+    fn meant(&self, filters: &Filters, unless_named: &[Fate]) -> Result<(Vec<Place>, Query), Wrong> {
+        let query = filters.query(now(), unless_named).map_err(Wrong::asked)?;
+        Ok((of_sources(&self.places, &filters.source).map_err(Wrong::asked)?, query))
     }
 
     /// A look at the topics that the filters name, at the letters that they mean.
     fn begin(&self, filters: &Filters, unless_named: &[Fate]) -> Result<Begun, Wrong> {
-        let query = filters.query(now(), unless_named).map_err(Wrong::asked)?;
-        let places = of_sources(&self.places, &filters.source).map_err(Wrong::asked)?;
-        let permit = Arc::clone(&self.looks).try_acquire_owned().map_err(|_| {
-            let why = format!("{LOOKS} looks through the letters are under way; try again later");
-            Wrong { status: StatusCode::TOO_MANY_REQUESTS, why }
-        })?;
-        Ok(Begun { places, query, passed: AtomicU64::new(0), _permit: permit })
+        let (places, query) = self.meant(filters, unless_named)?;
+        let permit = Arc::clone(&self.looks).try_acquire_owned();
+        let busy = |_| Wrong::busy(format!("{LOOKS} looks through the letters are under way"));
+        Ok(Begun { places, query, passed: AtomicU64::new(0), _permit: permit.map_err(busy)? })
     }
 }
 
@@ -91,6 +118,10 @@ impl Wrong {
         Self { status: StatusCode::BAD_REQUEST, why: why.into() }
     }
 
+    fn busy(what: String) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, why: what + "; try again later" }
+    }
+
     /// What the broker said against it.
     fn broker(why: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_GATEWAY, why: why.into() }
@@ -99,13 +130,8 @@ impl Wrong {
 
 impl IntoResponse for Wrong {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.why }))).into_response()
+        (self.status, Answer(json!({ "error": self.why }))).into_response()
     }
-}
-
-fn now() -> Wall {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Filters from the parameters of a query, and one number of another name.
@@ -136,8 +162,25 @@ impl Line {
             Self::End(Ok(summary)) => json!({ "summary": summary }),
             Self::End(Err(why)) => json!({ "error": why }),
         };
-        Bytes::from(format!("{json}\n"))
+        line(&json)
     }
+}
+
+fn line(json: &Value) -> Bytes {
+    Bytes::from(format!("{json}\n"))
+}
+
+/// Lines as they come, until there are no more; whoever sends them sees when nobody reads them any more.
+fn stream<L: Send + 'static>(first: Option<L>, rest: mpsc::Receiver<L>, line: fn(&L) -> Bytes) -> Response {
+    let rest = futures_util::stream::unfold((first, rest), move |(first, mut rest)| async move {
+        let next = match first {
+            Some(first) => first,
+            None => rest.recv().await?,
+        };
+        Some((Ok::<_, Infallible>(line(&next)), (None, rest)))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (kind, Body::from_stream(rest)).into_response()
 }
 
 pub(super) async fn list(State(view): State<View>, RawQuery(query): RawQuery) -> Result<Response, Wrong> {
@@ -153,15 +196,7 @@ pub(super) async fn list(State(view): State<View>, RawQuery(query): RawQuery) ->
         Some(first) => first,
         None => return Err(Wrong::broker("the look ended early")),
     };
-    let rest = futures_util::stream::unfold((Some(first), listed), |(first, mut listed)| async move {
-        let line = match first {
-            Some(first) => first,
-            None => listed.recv().await?,
-        };
-        Some((Ok::<_, Infallible>(line.bytes()), (None, listed)))
-    });
-    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((kind, Body::from_stream(rest)).into_response())
+    Ok(stream(Some(first), listed, Line::bytes))
 }
 
 /// Sends the letters and the last line, as long as somebody takes them.
@@ -185,15 +220,20 @@ async fn feed(begun: &Begun, limit: u64, lines: &mpsc::Sender<Line>) {
     let _ = lines.send(Line::End(looked.map(|_| summary))).await;
 }
 
-pub(super) async fn show(State(view): State<View>, Path(letter): Path<String>) -> Result<Json<Value>, Wrong> {
+pub(super) async fn show(State(view): State<View>, Path(letter): Path<String>) -> Result<Answer, Wrong> {
     let filters = Filters { letter: vec![letter.clone()], ..Filters::default() };
     let begun = view.letters.begin(&filters, &[])?;
     let shown = chain::show(&begun.places, &begun.query, &begun.passed).await.map_err(Wrong::broker)?;
     let none = || Wrong { status: StatusCode::NOT_FOUND, why: format!("there is no letter {letter}") };
-    Ok(Json(shown.ok_or_else(none)?.json()))
+    let shown = shown.ok_or_else(none)?;
+    let value = rescued(&begun.places, &shown).await;
+    let (today, stamp) = (view.letters.today(), Stamp { at: now(), nonce: Uuid::new_v4().as_u128() });
+    // Directories are files, which may be large.
+    let told = tokio::task::spawn_blocking(move || shown.json(&today.json(&shown, value, &stamp)));
+    Ok(Answer(told.await.map_err(|_| Wrong::broker("the work ended early"))?))
 }
 
-pub(super) async fn stats(State(view): State<View>, RawQuery(query): RawQuery) -> Result<Json<Value>, Wrong> {
+pub(super) async fn stats(State(view): State<View>, RawQuery(query): RawQuery) -> Result<Answer, Wrong> {
     let (filters, rooms) = parameters(query.as_deref(), "rooms")?;
     let begun = view.letters.begin(&filters, &[])?;
     let rooms = rooms.map_or(ROOMS, |rooms| usize::try_from(rooms).unwrap_or(usize::MAX));
@@ -203,7 +243,7 @@ pub(super) async fn stats(State(view): State<View>, RawQuery(query): RawQuery) -
         true
     });
     counted.await.map_err(Wrong::broker)?;
-    Ok(Json(stats.json(rooms)))
+    Ok(Answer(stats.json(rooms)))
 }
 
 /// What is asked of `discard`.
@@ -220,13 +260,23 @@ struct Order {
     why: String,
 }
 
-pub(super) async fn discard(State(view): State<View>, body: Bytes) -> Result<Json<Value>, Wrong> {
-    let order: Order = serde_json::from_slice(&body)
-        .map_err(|why| Wrong::asked(format!("the body is not what is wanted: {why}")))?;
-    if order.which.mean_everything() && order.which.state.is_empty() {
+/// What a body says.
+fn order<O: DeserializeOwned>(body: &[u8]) -> Result<O, Wrong> {
+    serde_json::from_slice(body).map_err(|why| Wrong::asked(format!("the body is not what is wanted: {why}")))
+}
+
+/// Nobody means all letters by leaving something out.
+fn must_name(which: &Filters) -> Result<(), Wrong> {
+    if which.mean_everything() && which.state.is_empty() {
         let wanted = "which letters? Name them, or give a filter; all open ones are \"state\": [\"open\"]";
         return Err(Wrong::asked(wanted));
     }
+    Ok(())
+}
+
+pub(super) async fn discard(State(view): State<View>, body: Bytes) -> Result<Answer, Wrong> {
+    let order: Order = order(&body)?;
+    must_name(&order.which)?;
     let begun = view.letters.begin(&order.which, &[Fate::Open])?;
     let decision = Decision { by: caller(&order.by), at: now(), why: words(&order.why) };
     // What has begun is finished even when the caller goes away: rows are not written by halves.
@@ -235,7 +285,7 @@ pub(super) async fn discard(State(view): State<View>, body: Bytes) -> Result<Jso
         chosen.discard(&begun.places, &decision, &AtomicU64::new(0)).await
     });
     let done = work.await.map_err(|_| Wrong::broker("the work ended early"))?;
-    Ok(Json(done.map_err(Wrong::broker)?.json()))
+    Ok(Answer(done.map_err(Wrong::broker)?.json()))
 }
 
 /// Who a row names: the API, and who the caller says to be.

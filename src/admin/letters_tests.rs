@@ -9,27 +9,33 @@ use uuid::Uuid;
 
 use super::*;
 use crate::admin::api::{OPENAPI, ROUTES};
-use crate::admin::tests::idle_loop;
+use crate::admin::tests::{idle_loop, today};
 use crate::admin::{Serving, Settings, listen};
-use crate::broker::{Archive, Boxed, EachRow, Later, Part, Placed, Stands, Table};
+use crate::broker::{Archive, Boxed, EachRow, Followed, Later, Part, Placed, Stands, Table};
 use crate::core::letter::{Letter, LetterId, Names};
 use crate::core::model::{
     BaseId, Class, Epoch, Origin, PartitionId, Record, RecordId, Room, SourceId, Tries,
 };
 use crate::core::replay::Row;
+use crate::core::time::Wall;
 
 const TOKEN: &str = "s3cret";
+
+#[path = "letters/replay_tests.rs"]
+mod replays;
 
 /// Letters and rows in memory; or a broker that is away.
 #[derive(Default)]
 struct Shelf {
     letters: Vec<Record>,
     rows: Arc<Rows>,
+    requests: Arc<Mutex<Vec<Record>>>,
     away: bool,
 }
 
+/// Rows, and those who follow them.
 #[derive(Default)]
-struct Rows(Mutex<BTreeMap<String, Bytes>>);
+struct Rows(Mutex<BTreeMap<String, Bytes>>, Mutex<Vec<mpsc::Sender<Followed>>>);
 
 impl Archive for Shelf {
     fn read(&self, into: mpsc::Sender<Record>) -> Boxed<'_, Result<(), String>> {
@@ -46,8 +52,10 @@ impl Archive for Shelf {
         })
     }
 
-    fn request(&self, _: Record, _: Vec<(Arc<str>, Bytes)>) -> Boxed<'_, Result<Placed, String>> {
-        unreachable!("nothing is asked to be replayed")
+    fn request(&self, mut letter: Record, more: Vec<(Arc<str>, Bytes)>) -> Boxed<'_, Result<Placed, String>> {
+        letter.headers.extend(more);
+        self.requests.lock().unwrap().push(letter);
+        Box::pin(async { Ok(Placed::Now) })
     }
 
     fn value_at(&self, _: Origin) -> Boxed<'_, Result<Option<Bytes>, String>> {
@@ -55,15 +63,25 @@ impl Archive for Shelf {
     }
 
     fn readers(&self) -> Boxed<'_, Result<usize, String>> {
-        Box::pin(async { Ok(1) })
+        Box::pin(async { if self.away { Err("127.0.0.1:9092 cannot be reached".to_owned()) } else { Ok(1) } })
     }
 
     fn later(&self, _: BTreeMap<Part, Stands>) -> Boxed<'_, Result<Later, String>> {
-        unreachable!("nobody asks what would be replayed")
+        Box::pin(async { Ok(Later::default()) })
     }
 
     fn table(&self) -> Arc<dyn Table> {
         self.rows.clone()
+    }
+
+    fn follow(&self, told: mpsc::Sender<Followed>) {
+        let rows = self.rows.0.lock().unwrap();
+        let row = |(key, value): (&String, &Bytes)| (Bytes::from(key.clone()), Some(value.clone()));
+        let rows = Followed::Rows(rows.iter().map(row).collect());
+        for news in [Followed::Begun, rows, Followed::Current] {
+            told.try_send(news).unwrap();
+        }
+        self.rows.1.lock().unwrap().push(told);
     }
 }
 
@@ -76,7 +94,10 @@ impl Table for Rows {
     }
 
     fn put(&self, key: String, value: Bytes) -> Boxed<'_, Result<(), String>> {
-        self.0.lock().unwrap().insert(key, value);
+        self.0.lock().unwrap().insert(key.clone(), value.clone());
+        let mut followers = self.1.lock().unwrap();
+        let row = Followed::Rows(vec![(Bytes::from(key), Some(value))]);
+        followers.retain(|told| told.try_send(row.clone()).is_ok());
         Box::pin(async { Ok(()) })
     }
 }
@@ -123,7 +144,8 @@ fn id(record: &Record) -> LetterId {
 async fn serve(shelf: Shelf) -> (Serving, crate::driver::Driver) {
     crate::http::install_crypto();
     let (driver, mut view, _) = idle_loop();
-    view.letters = Desk::new(vec![Place::new("events.dlq", vec!["live".into()], Arc::new(shelf))]);
+    let places = vec![Place::new("events.dlq", vec!["live".into()], Arc::new(shelf))];
+    view.letters = Desk::new(places, today());
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let settings = Settings { listen: any, probes: None, token: TOKEN.into() };
     (listen(settings).await.unwrap().serve(view), driver)
@@ -153,10 +175,10 @@ fn shelf() -> (Shelf, [LetterId; 3]) {
     let mut row = Row::new(Fate::Replayed, "ann@host", Wall(5_000));
     row.next.push(ids[2]);
     let rows = BTreeMap::from([(Row::key(ids[1]), Bytes::from(row.write()))]);
-    let rows = Arc::new(Rows(Mutex::new(rows)));
+    let rows = Arc::new(Rows(Mutex::new(rows), Mutex::default()));
     // The first one stands twice, as Kafka may have it after a crash.
     let letters = vec![open, first.clone(), second, first];
-    (Shelf { letters, rows, away: false }, ids)
+    (Shelf { letters, rows, ..Shelf::default() }, ids)
 }
 
 #[tokio::test]
@@ -198,6 +220,11 @@ async fn a_letter_is_shown_with_its_chain() {
         .map(|part| (part["letter"].as_str().unwrap(), part["row"]["state"].as_str().unwrap()))
         .collect();
     assert_eq!(links, [(&*ids[1].to_string(), "replayed"), (&*ids[2].to_string(), "open")]);
+    assert_eq!((&shown["today"]["route"], &shown["today"]["source"]), (&json!("gifts"), &json!("live")));
+    let request = &shown["today"]["requests"][0];
+    assert_eq!((&request["rooms"], &request["account"]), (&json!(["k"]), &json!("acme")), "{request}");
+    assert_eq!(request["headers"]["authorization"], "***", "{request}");
+    assert!(!shown.to_string().contains("hunter2"), "{shown}");
     let (_, alone) = ask(&serving, "get", &format!("/api/letters/{}", ids[0]), "").await;
     assert_eq!(alone[0]["chain"], json!([]));
 }
@@ -233,6 +260,37 @@ async fn what_is_wrong_is_told_with_the_status_that_it_deserves() {
         ("post", "/api/letters/discard", "{}", 400, "missing field `which`"),
         ("post", "/api/letters/discard", r#"{"which":{}}"#, 400, "which letters?"),
         ("post", "/api/letters/discard", r#"{"which":{"clas":[]}}"#, 400, "unknown field `clas`"),
+        ("post", "/api/letters/replay", "{}", 400, "missing field `which`"),
+        ("post", "/api/letters/replay", r#"{"which":{}}"#, 400, "which letters?"),
+        (
+            "post",
+            "/api/letters/replay",
+            r#"{"which":{"source":["live"]},"dry_run":true}"#,
+            400,
+            "which letters?",
+        ),
+        (
+            "post",
+            "/api/letters/replay",
+            r#"{"which":{"text":"a"},"dryrun":true}"#,
+            400,
+            "unknown field `dryrun`",
+        ),
+        ("post", "/api/letters/replay", r#"{"which":{"text":"a"},"rate":"50"}"#, 400, "such as 50/s"),
+        (
+            "post",
+            "/api/letters/replay",
+            r#"{"which":{"text":"a"},"route":"old"}"#,
+            400,
+            "expected `current` or",
+        ),
+        (
+            "post",
+            "/api/letters/replay",
+            r#"{"which":{"text":"a"},"patch":".a | fooo"}"#,
+            400,
+            "patch:1:6: found",
+        ),
     ] {
         let (found, answer) = ask(&serving, method, path, body).await;
         let error = answer[0]["error"].as_str().unwrap();
@@ -240,10 +298,15 @@ async fn what_is_wrong_is_told_with_the_status_that_it_deserves() {
     }
     let away = Shelf { away: true, ..Shelf::default() };
     let (serving, _driver) = serve(away).await;
-    for path in ["/api/letters", "/api/letters/stats", "/api/letters/00000000-0000-0000-0000-000000000000"] {
-        let (status, answer) = ask(&serving, "get", path, "").await;
+    for (method, path) in [
+        ("get", "/api/letters"),
+        ("get", "/api/letters/stats"),
+        ("get", "/api/letters/00000000-0000-0000-0000-000000000000"),
+        ("post", "/api/letters/replay"),
+    ] {
+        let (status, answer) = ask(&serving, method, path, r#"{"which":{"state":["open"]}}"#).await;
         let error = answer[0]["error"].as_str().unwrap();
-        assert!(status == 502 && error.contains("source live") && error.contains("9092"), "{error}");
+        assert!(status == 502 && error.contains("9092"), "{error}");
     }
 }
 
@@ -266,7 +329,7 @@ async fn looks_are_bounded_and_end_with_their_reader() {
     while again().await != 200 {
         tokio::task::yield_now().await;
     }
-    let desk = Desk::new(Vec::new());
+    let desk = Desk::new(Vec::new(), today());
     let held: Vec<_> = (0..LOOKS).map(|_| desk.begin(&Filters::default(), &[]).expect("a place")).collect();
     let refused = desk.begin(&Filters::default(), &[]).expect_err("no place is left");
     assert_eq!(refused.status, 429);
@@ -334,6 +397,9 @@ async fn answers_are_what_the_description_says() {
     let json = "application/json";
     let shown = format!("/api/letters/{}", ids[2]);
     let discard = json!({ "which": { "letter": [ids[0]] }, "by": "ann" }).to_string();
+    let which = json!({ "state": ["open", "replayed"] });
+    let planned = json!({ "which": which, "dry_run": true, "rate": "10/s" }).to_string();
+    let replay = json!({ "which": which, "limit": 5, "route": "original", "patch": "." }).to_string();
     let asked = [
         ("get", "/api/openapi.json", "/api/openapi.json", "", 200, json),
         ("get", "/api/status", "/api/status", "", 200, json),
@@ -344,6 +410,9 @@ async fn answers_are_what_the_description_says() {
         ("get", "/api/letters/{letter}", &format!("/api/letters/{}", Uuid::nil()), "", 404, json),
         ("post", "/api/letters/discard", "/api/letters/discard", &discard, 200, json),
         ("post", "/api/letters/discard", "/api/letters/discard", "{}", 400, json),
+        ("post", "/api/letters/replay", "/api/letters/replay", &planned, 200, json),
+        ("post", "/api/letters/replay", "/api/letters/replay", &replay, 200, "application/x-ndjson"),
+        ("post", "/api/letters/replay", "/api/letters/replay", "{}", 400, json),
     ];
     for (method, path, url, body, status, kind) in asked {
         let (found, lines) = ask(&serving, method, url, body).await;

@@ -204,6 +204,7 @@ fn one_path(snapshot: &PathSnapshot, stats: &AccountStats, path: Path) -> Value 
         "share_slots": snapshot.share,
         "slots_waiting_for_answer": snapshot.slots_waiting_for_answer,
         "slots_cooling": snapshot.slots_cooling,
+        "background_part": snapshot.background,
         "waiting": {
             "quota": waiting.quota,
             "share": waiting.share,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::clock::Clock;
@@ -23,6 +23,39 @@ use crate::driver::{
     AccountStats, ConfigReport, Detail, DirectoryReport, Driver, FloodReport, Parts, Paused, ReloadResult,
     Replays, Report, SourceReport, SourceState,
 };
+use crate::letters::today::Today;
+
+/// A config with a source and a route, as letters are measured by it. Nothing of it is started.
+pub(super) fn today() -> watch::Receiver<Arc<Today>> {
+    const CONFIG: &str = r#"
+[accounts.acme]
+provider = "easemob"
+base_url = "http://127.0.0.1:9"
+org = "acme"
+app = "live"
+client_id = "id"
+client_secret = "hunter2-of-the-account"
+
+[sources.live]
+kind = "kafka"
+brokers = "127.0.0.1:9"
+group = "roomcast"
+topics = ["events"]
+dead_letter = "events.dlq"
+
+[[routes]]
+name = "gifts"
+account = "acme"
+message = { kind = "text", text = '.type' }
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    std::fs::write(&file, CONFIG).unwrap();
+    let loaded = crate::config::load(&[file], std::iter::empty()).unwrap();
+    let app =
+        crate::app::build(&loaded, &crate::app::open_secret).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
+    watch::channel(Arc::new(app.today())).1
+}
 
 /// A loop without sources and accounts.
 pub(super) fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>) {
@@ -51,7 +84,7 @@ pub(super) fn idle_loop() -> (Driver, View, mpsc::Sender<crate::broker::Arrival>
         lookups: crate::driver::Lookups::default(),
         replays: Replays::default(),
     });
-    (driver, View { handle, names, letters: letters::Desk::new(Vec::new()) }, sender)
+    (driver, View { handle, names, letters: letters::Desk::new(Vec::new(), today()) }, sender)
 }
 
 pub(super) async fn get_page(address: SocketAddr, path: &str, host: &str) -> (u16, String) {
@@ -158,6 +191,7 @@ fn report() -> Report {
         share: 50,
         slots_waiting_for_answer: 3,
         slots_cooling: 20,
+        background: 0.25,
         waiting: Waiting { quota: 1, share: 0, pace: 2, backoff: 3, order: 4, gate: 5 },
     };
     let broadcast =

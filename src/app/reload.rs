@@ -179,7 +179,7 @@ impl Running {
 }
 
 /// Visits every `…_file` key with its file.
-fn named_files(table: &Table, path: &mut Key, visit: &mut impl FnMut(&[String], &str)) {
+pub(super) fn named_files(table: &Table, path: &mut Key, visit: &mut impl FnMut(&[String], &str)) {
     for (key, node) in table {
         path.push(key.clone());
         match &node.value {

@@ -283,6 +283,9 @@ pub trait Archive: Send + Sync {
 
     /// The small table beside the letters.
     fn table(&self) -> Arc<dyn Table>;
+
+    /// Reads and follows that table, as [`Broker::follow`] does.
+    fn follow(&self, told: mpsc::Sender<Followed>);
 }
 
 /// A stream (Kafka: a topic) and the partition of it that names records for ever

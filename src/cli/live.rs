@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::{Map, Value as Json, json};
 
-use super::{output, requests};
+use super::output;
 use crate::app::App;
 use crate::broker::Boxed;
 use crate::core::model::{BaseId, Path, Priority, Room, SourceId};
@@ -92,7 +92,7 @@ pub async fn try_account(provider: &dyn Provider, caller: &dyn Caller) -> Result
     }
     let item = probe_item(provider)?;
     let items = [item];
-    let stamp = requests::stamp_now();
+    let stamp = super::stamp_now();
     let mut call = provider.call(Path::Room, &items, None, &stamp);
     call.body = Bytes::new();
     let answer = caller.call(call).await;

@@ -12,7 +12,6 @@ pub mod live;
 pub mod output;
 pub mod record;
 mod reload;
-pub mod requests;
 pub mod run;
 pub mod schema;
 pub mod send;
@@ -27,6 +26,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{self, App};
 use crate::config::{self, Broken, Loaded, Texts, render};
+use crate::core::provider::Stamp;
 use crate::core::section::{OpenSecret, Problem};
 use crate::directory::Opened;
 use crate::telemetry;
@@ -182,6 +182,11 @@ pub fn all_problems(broken: &Broken) -> Vec<Problem> {
     problems.retain(|problem| broken.reads_up_to(&problem.place));
     problems.extend(broken.problems.iter().cloned());
     problems
+}
+
+/// Time and nonce of this moment.
+pub fn stamp_now() -> Stamp {
+    Stamp { at: crate::letters::now(), nonce: uuid::Uuid::new_v4().as_u128() }
 }
 
 /// Builds everything the config describes.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
@@ -26,6 +27,7 @@ use crate::core::section::Problem;
 use crate::directory::{Directory, Keepers, Opened};
 use crate::driver::{AccountReload, DirectoryParts, Handle, MakePlanner, Reload, Reread};
 use crate::http;
+use crate::letters::today::Today;
 
 /// How often files are looked at. What is found must stand for as long before it is read: editors
 /// and Kubernetes write in several steps.
@@ -73,7 +75,14 @@ struct Told {
 
 impl Reloader {
     /// Reads again whenever there is reason to, until it is dropped.
-    pub async fn keep(mut self, mut hangups: Signal, handle: Handle, mut directories: Keepers) {
+    /// `today` is told what letters are measured by from then on.
+    pub async fn keep(
+        mut self,
+        mut hangups: Signal,
+        handle: Handle,
+        mut directories: Keepers,
+        today: watch::Sender<Arc<Today>>,
+    ) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watched = Watched::new(self.all_files());
@@ -94,7 +103,7 @@ impl Reloader {
             };
             // Looked at before: what changes while it is read is seen as a change.
             let before = look(watched.files.clone(), watched.hasher.clone()).await;
-            self.reload(why, &handle, &mut directories).await;
+            self.reload(why, &handle, &mut directories, &today).await;
             watched.again(self.all_files(), before).await;
         }
     }
@@ -103,10 +112,16 @@ impl Reloader {
         self.files.iter().cloned().chain(self.running.files.iter().map(PathBuf::from)).collect()
     }
 
-    async fn reload(&mut self, why: &'static str, handle: &Handle, keepers: &mut Keepers) {
+    async fn reload(
+        &mut self,
+        why: &'static str,
+        handle: &Handle,
+        keepers: &mut Keepers,
+        today: &watch::Sender<Arc<Today>>,
+    ) {
         info!(why, "reading the config again");
-        let (files, running) = (self.files.clone(), self.running.clone());
-        let reading = tokio::task::spawn_blocking(move || read(&files, &running));
+        let (files, running, today) = (self.files.clone(), self.running.clone(), today.clone());
+        let reading = tokio::task::spawn_blocking(move || read(&files, &running, today));
         let Ok(found) = reading.await else {
             return error!("reading the config failed; the log says how, and nothing changed");
         };
@@ -206,7 +221,7 @@ fn say(generation: u64, told: &Told) {
 }
 
 /// Reads and checks everything. Blocks.
-fn read(files: &[PathBuf], running: &Running) -> Found {
+fn read(files: &[PathBuf], running: &Running, today: watch::Sender<Arc<Today>>) -> Found {
     let env = super::environment();
     let loaded = match config::load(files, env) {
         Ok(loaded) => loaded,
@@ -223,7 +238,7 @@ fn read(files: &[PathBuf], running: &Running) -> Found {
     };
     let mut files = paths(&reread.running.files);
     match reread.app.open_directories() {
-        Ok(opened) => Found { what: prepare(running, reread, opened, &texts), files },
+        Ok(opened) => Found { what: prepare(running, reread, opened, &texts, today), files },
         Err(problems) => {
             // They may be put right.
             files.extend(reread.app.directories.iter().filter_map(Directory::file).map(Path::to_owned));
@@ -238,6 +253,7 @@ fn prepare(
     reread: again::Reread,
     opened: Vec<Option<Opened>>,
     texts: &Texts,
+    today: watch::Sender<Arc<Today>>,
 ) -> Result<Ready, Vec<String>> {
     let again::Reread { app, running: new, takes, needs_restart, renewals } = reread;
     let warnings = lines(&app.warnings, texts);
@@ -247,6 +263,8 @@ fn prepare(
         // The seed stays the scheduler's own.
         false => Some((accounts(running, &app, renewals)?, app.settings(0))),
     };
+    let measures = app.measures();
+    let taken = move |rules| drop(today.send_replace(Arc::new(measures(rules))));
     let App { directories, sources, replays, rules, limits, letters, .. } = app;
     let reload = parts.map(|(accounts, settings)| Reload {
         accounts,
@@ -255,7 +273,7 @@ fn prepare(
         max_replays: letters.max_replays,
         // Nobody keeps them yet.
         directories: Vec::new(),
-        planner: planner(rules, replays),
+        planner: planner(rules, replays, taken),
     });
     Ok(Ready { reload: reload.map(Box::new), directories, opened, sources, running: new, told })
 }
@@ -279,11 +297,17 @@ fn accounts(running: &Running, app: &App, renewals: Vec<Renewal>) -> Result<Vec<
     Ok(accounts)
 }
 
-fn planner(rules: Arc<Rules>, replays: Vec<ReplayConfig>) -> MakePlanner {
+fn planner(
+    rules: Arc<Rules>,
+    replays: Vec<ReplayConfig>,
+    taken: impl FnOnce(Arc<Rules>) + Send + 'static,
+) -> MakePlanner {
     let mut rules = Arc::into_inner(rules).expect("nobody else has routes that were just built");
     Box::new(move |ids| {
         rules.set_ids(ids);
-        let routing = app::Routing::new(Arc::new(rules), &replays);
+        let rules = Arc::new(rules);
+        taken(rules.clone());
+        let routing = app::Routing::new(rules, &replays);
         Box::new(move |record, directories| routing.plan(record, directories))
     })
 }

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::reload::{self, Reloader};
 use super::{Cli, Error, output};
-use crate::admin::{self, token::MadeToken};
+use crate::admin::{self, letters::Desk, token::MadeToken};
 use crate::app::{self, Account, App, Reads, ReplayConfig, Shares, SourceConfig};
 use crate::broker::{Inbox, Reading, Started};
 use crate::clock::Clock;
@@ -30,6 +30,7 @@ use crate::core::share::settings::Sharing;
 use crate::directory::{Directory, Keepers, Opened};
 use crate::driver::{AccountParts, Driver, Ended, Handle, Leases, Lookups, Parts, ReplayParts, Replays};
 use crate::letters::place::{self, Place};
+use crate::letters::today::Today;
 use crate::{config, http, letters, replica, telemetry};
 
 /// Arrivals that wait for the loop: one batch of a source. More would only hide records from the
@@ -71,9 +72,12 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let (signals, hangups) = (Signals::listen()?, listen(SignalKind::hangup())?);
     let daemon = assemble(app, opened).await?;
-    let signals = tokio::spawn(signals.obey(daemon.handle.clone(), daemon.token_file()));
-    let reloads = tokio::spawn(reloader.keep(hangups, daemon.handle.clone(), daemon.directories));
+    let signals =
+        tokio::spawn(signals.obey(daemon.handle.clone(), daemon.letters.clone(), daemon.token_file()));
+    let reloads =
+        tokio::spawn(reloader.keep(hangups, daemon.handle.clone(), daemon.directories, daemon.today));
     let ended = tokio::spawn(daemon.driver.run()).await.context("the loop failed; the log says how")?;
+    daemon.letters.ended().await;
     // Shares are given back when the last call has landed.
     daemon.keepers.join_all().await;
     signals.abort();
@@ -104,6 +108,10 @@ pub(super) struct Daemon {
     pub keepers: JoinSet<()>,
     /// Those who keep directories.
     pub directories: Keepers,
+    /// The API's replays: they end after the loop.
+    pub letters: Desk,
+    /// Takes what letters are measured by, when that changes.
+    pub today: watch::Sender<Arc<Today>>,
 }
 
 impl Daemon {
@@ -118,6 +126,7 @@ impl Daemon {
 /// # Errors
 /// As [`run`].
 pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::Result<Daemon> {
+    let (today, is) = watch::channel(Arc::new(app.today()));
     let made = match &app.admin.token {
         Some(_) => None,
         None => Some(MadeToken::make()?),
@@ -130,14 +139,11 @@ pub(super) async fn assemble(app: App, opened: Vec<Option<Opened>>) -> anyhow::R
     })
     .await?;
     let Pipeline { driver, handle, names, letters, keepers, directories } = compose(app, opened)?;
-    let serving = port.serve(admin::View {
-        handle: handle.clone(),
-        names,
-        letters: admin::letters::Desk::new(letters),
-    });
+    let letters = Desk::new(letters, is);
+    let serving = port.serve(admin::View { handle: handle.clone(), names, letters: letters.clone() });
     let token_file = made.as_ref().map(|made| made.path().to_owned());
     info!(listen = %serving.listen, probes = ?serving.probes, ?token_file, "admin port open");
-    Ok(Daemon { driver, handle, serving, made, keepers, directories })
+    Ok(Daemon { driver, handle, serving, made, keepers, directories, letters, today })
 }
 
 /// A daemon without its admin port: what leads from brokers to providers, but for its loop, which has yet
@@ -310,9 +316,10 @@ impl Signals {
     }
 
     /// The first one drains. The second ends the process at once, whatever the loop is doing.
-    async fn obey(mut self, handle: Handle, token_file: Option<PathBuf>) {
+    async fn obey(mut self, handle: Handle, letters: Desk, token_file: Option<PathBuf>) {
         let signal = self.next().await;
         info!(signal, "asked to stop; a second signal ends at once");
+        letters.stop();
         handle.stop();
         let signal = self.next().await;
         error!(signal, "ended at once; nothing is lost, what was not settled comes again");

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde_json::{Value as Json, json};
 
 use super::live::{self, Caller};
-use super::{Cli, Error, output, requests};
+use super::{Cli, Error, output};
 use crate::app;
 use crate::core::model::Path;
 use crate::core::provider::{Answer, Outcome, Provider, Reply, Throttle};
@@ -91,7 +91,7 @@ pub async fn send(
 ) -> Result<Sent, String> {
     let items = [live::text_item(provider, room, text)?];
     let session = live::login(provider, caller).await?;
-    let call = provider.call(Path::Room, &items, session.as_ref(), &requests::stamp_now());
+    let call = provider.call(Path::Room, &items, session.as_ref(), &super::stamp_now());
     let answer = caller.call(call).await;
     let outcome = provider.outcomes(Path::Room, &items, &answer).into_iter().next();
     let outcome = outcome.ok_or("the answer meant nothing")?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
 use super::{Texts, mask, strings};
-use crate::core::section::{Place, Problem, Severity};
+use crate::core::section::{Place, Problem, Severity, position};
 
 /// How problems look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,16 +120,6 @@ pub fn file_and_position<'p>(place: &'p Place, texts: &Texts) -> (Option<&'p str
         }
         Place::Variable(_) | Place::Nowhere => (None, None),
     }
-}
-
-/// Line and column of a byte, both from 1; columns count characters.
-pub fn position(text: &str, at: usize) -> (usize, usize) {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    (text[..start].matches('\n').count() + 1, text[start..at].chars().count() + 1)
 }
 
 /// The place in its file with a caret; `None` where there is no text to show.

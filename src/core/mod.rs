@@ -3,6 +3,7 @@
 
 pub mod balance;
 pub mod decode;
+pub mod explain;
 pub mod ledger;
 pub mod letter;
 pub mod model;

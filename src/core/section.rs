@@ -22,7 +22,7 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 
 pub use asked::{Asked, Want};
-pub use node::{Node, Place, Table, Value};
+pub use node::{Node, Place, Table, Value, position};
 pub use report::{OpenSecret, Problem, Report, Severity};
 use units::show_bytes;
 pub use units::{parse_bytes, parse_duration, show_duration};

@@ -78,6 +78,11 @@ impl Driver {
                 self.note_drop(restored.id, &plan);
                 (restored, plan)
             }
+            Opened::Repeated(why) => {
+                // Counted in `roomcast_replay_requests_total`; two who ask for the same make thousands of them.
+                debug!(why, "a request was made before");
+                (record, nothing())
+            }
             Opened::Nothing(why) => {
                 let source = &self.sources[usize::from(record.id.source.0)].name;
                 info!(%source, partition = record.origin.partition, offset = record.origin.offset, why, "a request leads to nothing");

@@ -126,13 +126,16 @@ impl Driver {
         let name = &self.sources[usize::from(source.0)].name;
         match self.flood(source, now).filter(|_| !open) {
             Some(FloodReport { class, route, goes_on_in }) => {
+                let class = class.word();
+                let of_route = route.as_deref().map(|route| format!(" --route {route}")).unwrap_or_default();
                 error!(
                     source = %name,
-                    class = class.word(),
+                    class,
                     route = route.as_deref(),
                     ?goes_on_in,
+                    look = format!("roomcast letters list --source {name} --class {class}{of_route} --since 5m"),
                     "flood guard: letters of one class and route come faster than [letters] flood_guard; the \
-                     source takes nothing more until they are looked at"
+                     source takes nothing more until GET /api/letters is asked for or a minute has passed"
                 );
             }
             None => info!(source = %name, "flood guard: the source goes on"),

@@ -116,8 +116,8 @@ fn part(found: &Found) -> Part {
 }
 
 impl Shown {
-    /// For machines.
-    pub fn json(&self) -> Json {
+    /// For machines; `today`: what would become of its event.
+    pub fn json(&self, today: &Json) -> Json {
         let part = |part: &Part| {
             json!({
                 "letter": part.letter.to_string(),
@@ -132,6 +132,7 @@ impl Shown {
             "record": tell::record(&self.found),
             "row": tell::row(self.row.as_ref()),
             "chain": self.chain.iter().map(part).collect::<Vec<_>>(),
+            "today": today,
         })
     }
 }

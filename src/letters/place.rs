@@ -1,6 +1,6 @@
 //! Dead-letter topics: each once, however many sources write there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ pub struct Place {
     pub sources: Vec<Arc<str>>,
     /// Its letters.
     pub archive: Arc<dyn Archive>,
+    /// By source: who finds values that letters could not keep, and who knows its readers.
+    pub of_sources: BTreeMap<String, Arc<dyn Archive>>,
     /// What sources that share it say of it.
     stands: String,
 }
@@ -23,7 +25,8 @@ pub struct Place {
 impl Place {
     /// One that no other shares.
     pub fn new(dead_letter: &str, sources: Vec<Arc<str>>, archive: Arc<dyn Archive>) -> Self {
-        Self { dead_letter: dead_letter.into(), sources, archive, stands: String::new() }
+        let of_sources = sources.iter().map(|source| (source.to_string(), Arc::clone(&archive))).collect();
+        Self { dead_letter: dead_letter.into(), sources, archive, of_sources, stands: String::new() }
     }
 }
 
@@ -45,7 +48,10 @@ pub fn places<'b>(sources: impl IntoIterator<Item = (&'b Arc<str>, &'b dyn Broke
     for (name, broker) in sources {
         let stands = broker.letters_at();
         match places.iter_mut().find(|place| place.stands == stands) {
-            Some(place) => place.sources.push(Arc::clone(name)),
+            Some(place) => {
+                place.sources.push(Arc::clone(name));
+                place.of_sources.insert(name.to_string(), broker.archive());
+            }
             None => {
                 let place = Place::new(broker.dead_letter(), vec![Arc::clone(name)], broker.archive());
                 places.push(Place { stands, ..place });

@@ -18,18 +18,20 @@ use crate::core::letter::LetterId;
 use crate::core::model::{self, AccountId, Class, Path, Record};
 use crate::core::provider::Limits;
 use crate::core::replay::State;
-use crate::core::schedule::spare::Spare;
 use crate::core::time::Wall;
 
 /// Letters on their way from the broker.
 const AHEAD: usize = 32;
+/// How much later than it may, a call of the background leaves on the average: timers count in milliseconds, and
+/// the next one is paced from when it left.
+const GRAIN: Duration = Duration::from_millis(1);
 
 /// What the daemons would make of letters.
 pub struct Scene<'a> {
     /// Renders the request of a letter.
-    pub render: &'a dyn Fn(&Record) -> model::Plan,
+    pub render: &'a (dyn Fn(&Record) -> model::Plan + Sync),
     /// Rooms that one call of an account to [`Path::Room`] may name.
-    pub rooms_per_call: &'a dyn Fn(AccountId) -> usize,
+    pub rooms_per_call: &'a (dyn Fn(AccountId) -> usize + Sync),
     /// The time it is.
     pub now: Wall,
 }
@@ -85,10 +87,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// How long it takes while live traffic uses that part (0 to 1) of the path's quota.
-    pub fn time(&self, limits: &Limits, path: Path, used: f64) -> Duration {
+    /// How long it takes while replays have that part (0 to 1) of the path's quota.
+    pub fn time(&self, limits: &Limits, path: Path, part: f64) -> Duration {
         let quota = &limits.paths[path as usize];
-        let part = Spare::part(used);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let seconds = |count: u64, a_second: f64| count as f64 / a_second;
         let mut longest = seconds(self.calls, f64::from(quota.calls_per_second) * part);
@@ -98,6 +99,7 @@ impl Load {
         if let Some(calls) = quota.calls_per_minute {
             longest = longest.max(seconds(self.calls, f64::from(calls) / 60.0 * part));
         }
+        longest += seconds(self.calls, 1.0) * GRAIN.as_secs_f64();
         if path != Path::Broadcast {
             longest = longest.max(seconds(self.fullest_room, f64::from(limits.room_messages_per_second)));
         }
@@ -137,6 +139,8 @@ pub async fn plan(
         while let Some(found) = found.recv().await {
             if kept.meets(&found) && wish.query.means(&found) {
                 plan.take(target, wish, scene, found, &mut kept).await?;
+                // In a daemon others wait for their turn.
+                tokio::task::yield_now().await;
             }
         }
         Ok(())

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use roomcast::app::{Account, Shares, SourceConfig};
 use roomcast::broker::{BROKERS, Boxed, SourceLimits};
 use roomcast::cli::check::{self, Route, Summary};
-use roomcast::cli::explain::{self, Format, Told};
+use roomcast::cli::explain::{self, Format};
 use roomcast::cli::live::{self, Caller};
-use roomcast::cli::{Error, requests, send};
+use roomcast::cli::{Error, send};
+use roomcast::core::explain::{Policies, Told, requests};
 use roomcast::core::letter::Names;
 use roomcast::core::model::{
     AccountId, BaseId, Class, Content, DropReason, Failure, Message, Path, Plan, Priority, Room, RouteId,
@@ -110,7 +111,9 @@ fn plan(messages: Vec<Message>) -> Plan {
 }
 
 fn explained(plan: Plan, format: Format) -> String {
-    let requests = requests::of(&[account("easemob")], &plan.messages, false, &stamp());
+    let account = account("easemob");
+    let of = |_| (&*account.name, &*account.provider);
+    let requests = requests::of(of, &plan.messages, false, &stamp());
     let tried = |route: &str, took: bool, why: &str| Tried { route: route.into(), took, why: why.to_owned() };
     let found = Explanation {
         event: None,
@@ -126,8 +129,9 @@ fn explained(plan: Plan, format: Format) -> String {
         steps: 3,
         plan,
     };
-    let (policies, now) = (&[], stamp().at);
-    Told { source: "live", topic: "live.events", requests, found: &found, policies, now }.show(format)
+    let (policies, now) = (&Policies::new(), stamp().at);
+    let told = Told { source: "live", topic: "live.events", requests, found: &found, policies, now };
+    explain::show(&told, format)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use roomcast::app::{self, App};
-use roomcast::cli::{check, explain, requests};
+use roomcast::cli::{check, explain, stamp_now};
 use roomcast::config::{self, Loaded, render};
 
 /// Loads and builds a file as `check` does.
@@ -107,7 +107,7 @@ fn explain_shows_the_request_of_an_event_and_no_secret() {
                 format,
                 ..explain::Args::default()
             };
-            let shown = explain::explain(&app, &loaded, &args, event.into(), &requests::stamp_now()).unwrap();
+            let shown = explain::explain(&app, &loaded, &args, event.into(), &stamp_now()).unwrap();
             assert!(!shown.contains("hunter2"), "{shown}");
             assert!(shown.contains(path), "{shown}");
             if format == explain::Format::Json {
@@ -139,7 +139,7 @@ fn explain_says_of_a_directory_what_it_holds_or_why_it_was_not_asked() {
             ..explain::Args::default()
         };
         let event = br#"{"type":"news","data":{"text":"hi"}}"#.to_vec();
-        explain::explain(&app, &loaded, &args, event, &requests::stamp_now()).unwrap()
+        explain::explain(&app, &loaded, &args, event, &stamp_now()).unwrap()
     };
     let rooms = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(rooms.path(), "42,1001,1002\n").unwrap();

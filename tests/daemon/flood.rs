@@ -32,7 +32,9 @@ fn a_flood_of_letters_pauses_the_source(bed: &Bed) {
     assert_eq!((&source["flood"]["class"], &source["flood"]["route"]), (&"mapping".into(), &"lines".into()));
     let left = source["flood"]["goes_on_in_seconds"].as_f64().expect("a number");
     assert!((0.0..=60.0).contains(&left), "{source}");
-    daemon.process().await_line("flood guard: letters of one class", PATIENCE);
+    let told = daemon.process().await_line("flood guard: letters of one class", PATIENCE);
+    let look = "roomcast letters list --source main --class mapping --route lines --since 5m";
+    assert!(told.contains(look) && told.contains("until GET /api/letters is asked for"), "{told}");
     ask_until("what was held to be settled", PATIENCE, || {
         (daemon.status()?["sources"][0]["held_records"] == 0).then_some(())
     });

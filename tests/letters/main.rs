@@ -12,5 +12,6 @@ mod chains;
 mod many;
 mod page;
 mod page_text;
+mod replay_api;
 mod worked;
 mod wrong;

@@ -297,8 +297,11 @@ fn on_nats_replays_wait_for_the_first_live_event_after_a_start() {
     scene.start(&format!("{before}[sources.live]\n{NATS}\n{routes}"));
     scene.write_letters();
     scene.mend_and_restart();
-    let said = scene.run("roomcast letters replay -c roomcast.toml --class rejected --no-wait --yes");
+    let command = "roomcast letters replay -c roomcast.toml --class rejected --yes";
+    let said = scene.run(&format!("timeout -s INT 15 {command} || true"));
     assert!(said.contains("1      left: no daemon has said anything yet"), "{said}");
+    // Whoever waits is told why.
+    assert!(said.contains("Account live (room): 1 message waits for a share of the quota"), "{said}");
     ask_until("the replay to wait for a share", PATIENCE, || {
         scene.metric("roomcast_waiting_messages", "cause=\"share\"").filter(|waiting| *waiting > 0.0)
     });

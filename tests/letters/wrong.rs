@@ -35,6 +35,23 @@ fn without_a_dead_letter_topic_there_are_none(bed: &Bed) {
     assert!(!bed.has_letters(), "looking makes nothing");
 }
 
+/// Whoever works letters may not be allowed to read the secrets of accounts.
+#[test]
+fn secret_files_that_a_command_does_not_need_are_not_opened() {
+    let bed = Bed::kafka();
+    let account = crate::bed::account("http://127.0.0.1:1", "x").replace("app_secret =", "app_secret_file =");
+    bed.write_config(&bed.config(&account, ""));
+    for arguments in [&["list", "--format", "json"][..], &["discard", "--state", "open", "--yes"]] {
+        bed.letters(arguments).ok();
+    }
+    let planned = bed.letters(&["replay", "--dry-run", "--format", "json"]).ok();
+    assert!(planned.contains("\"meant\": 0"), "{planned}");
+    let login = bed.config(&account, "").replace("dead_letter", "password_file = \"y\"\ndead_letter");
+    bed.write_config(&login.replace("dead_letter", "username = \"u\"\nmechanism = \"PLAIN\"\ndead_letter"));
+    let error = bed.letters(&["list"]).told(78);
+    assert!(error.contains("password_file") && !error.contains("app_secret"), "{error}");
+}
+
 #[test]
 fn a_broker_that_is_away_is_told_within_a_minute() {
     for source in [

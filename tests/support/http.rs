@@ -38,6 +38,12 @@ pub fn post_with_token(url: &str, token: &str, json: String) -> Option<Answer> {
     answer(CLIENT.post(url).bearer_auth(token).header("content-type", "application/json").body(json))
 }
 
+/// POST of a JSON text with these headers alone; `None` when there was no answer.
+pub fn post(url: &str, headers: &[(&str, &str)], json: String) -> Option<Answer> {
+    let request = CLIENT.post(url).header("content-type", "application/json");
+    answer(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(json))
+}
+
 /// POST of a form with more headers; `None` when there was no answer.
 pub fn post_form(url: &str, headers: &[(&str, &str)], form: String) -> Option<Answer> {
     let request = CLIENT.post(url).header("content-type", "application/x-www-form-urlencoded;charset=utf-8");

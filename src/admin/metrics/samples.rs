@@ -91,7 +91,7 @@ pub const METRICS: &[Metric] = &[
         name: "roomcast_source_state",
         kind: Gauge,
         labels: &["source", "state"],
-        help: "1 for the state that the source is in: starting, ready, waiting for its broker, or ended.",
+        help: "1 for the state that the source is in: starting, ready, standing by (requests whose source is read elsewhere), waiting for its broker, or ended.",
         samples: source_state,
     },
     Metric {

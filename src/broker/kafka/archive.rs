@@ -18,7 +18,7 @@ use super::context::PlainContext;
 use super::letters::Writer;
 use super::sweep::{self, Reader};
 use super::table::StateTable;
-use super::{Archive, Boxed, Later, Part, Placed, Stands, Table, later, raw};
+use super::{Archive, Boxed, Followed, Later, Part, Placed, Stands, Table, follow, later, raw};
 use crate::core::letter::Sealed;
 use crate::core::model::{Origin, Record};
 use crate::core::replay::Told;
@@ -123,6 +123,11 @@ impl Archive for Holdings {
 
     fn table(&self) -> Arc<dyn Table> {
         Arc::new(StateTable::new(Arc::clone(&self.writer)))
+    }
+
+    fn follow(&self, told: mpsc::Sender<Followed>) {
+        let settings = &self.writer.settings;
+        follow::start(settings, &settings.state_topic(), told);
     }
 }
 

@@ -40,8 +40,17 @@ enum End {
     Broken(String),
 }
 
+/// Begins to read and to follow, on a thread that ends when nobody listens.
+pub(super) fn start(settings: &Settings, topic: &str, told: mpsc::Sender<Followed>) {
+    let (settings, topic) = (settings.clone(), topic.to_owned());
+    std::thread::Builder::new()
+        .name(format!("kafka-{topic}"))
+        .spawn(move || run(&settings, &topic, &told))
+        .expect("the system has room for one more thread");
+}
+
 /// Reads and follows, until nobody listens.
-pub(super) fn run(settings: &Settings, topic: &str, told: &mpsc::Sender<Followed>) {
+fn run(settings: &Settings, topic: &str, told: &mpsc::Sender<Followed>) {
     loop {
         match read(settings, topic, told) {
             End::Unheard => return,

@@ -112,11 +112,7 @@ impl Broker for Kafka {
     }
 
     fn follow(&self, table: &str, told: mpsc::Sender<Followed>) {
-        let (settings, topic) = (self.settings.clone(), table.to_owned());
-        std::thread::Builder::new()
-            .name(format!("kafka-{topic}"))
-            .spawn(move || follow::run(&settings, &topic, &told))
-            .expect("the system has room for one more thread");
+        follow::start(&self.settings, table, told);
     }
 
     fn start(self: Box<Self>, limits: SourceLimits, inbox: Inbox) -> Started {

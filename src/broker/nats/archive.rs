@@ -16,8 +16,8 @@ use super::link::{Link, chain, jetstream};
 use super::record::Maker;
 use super::settings::Settings;
 use super::table::Bucket;
-use super::{rescue, setup, sweep};
-use crate::broker::{Archive, Boxed, EachRow, LATER_MOST, Later, Part, Placed, Stands, Table};
+use super::{follow, rescue, setup, sweep, table};
+use crate::broker::{Archive, Boxed, EachRow, Followed, LATER_MOST, Later, Part, Placed, Stands, Table};
 use crate::core::letter::Sealed;
 use crate::core::model::{Origin, PartitionId, Record, SourceId};
 use crate::core::replay::Told;
@@ -227,6 +227,11 @@ impl Archive for Holdings {
         let (stream, addresses) = (self.settings.dead_letter.clone(), self.settings.addresses());
         let bucket = Bucket::new(self.link.clone(), stream, addresses);
         Arc::new(OnDemand { link: self.link.clone(), settings: self.settings.clone(), bucket })
+    }
+
+    fn follow(&self, told: mpsc::Sender<Followed>) {
+        let bucket = table::name(&self.settings.dead_letter);
+        tokio::spawn(follow::run(self.settings.clone(), bucket, told));
     }
 }
 

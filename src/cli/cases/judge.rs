@@ -11,7 +11,7 @@ use similar::TextDiff;
 
 use super::read::{Case, Expectation, Expected};
 use crate::app::App;
-use crate::cli::{explain, requests};
+use crate::core::explain::{self, requests};
 use crate::core::model::{Class, DropReason, Message};
 use crate::core::provider::Stamp;
 use crate::core::route::Explanation;
@@ -47,13 +47,14 @@ pub struct MadeMessage {
 /// Sends the case's record through the routes.
 pub fn make(app: &App, case: &Case) -> Made {
     let mut record = case.record.clone();
-    let mut found = explain::found(app, &record);
+    let looked = app.look_up();
+    let mut found = explain::found(&app.rules, &record, &looked);
     // Without a clock of its own a case happens when its event does, so that nothing is too late.
     if !case.has_timestamp
         && let Some(own) = own_time(&found)
     {
         record.timestamp = own;
-        found = explain::found(app, &record);
+        found = explain::found(&app.rules, &record, &looked);
     }
     let now = case.now.unwrap_or(record.timestamp);
     let plan = &found.plan;
@@ -92,7 +93,7 @@ fn notes(app: &App, found: &Explanation, now: Wall) -> Vec<String> {
         let took = if tried.took { "took it" } else { "left it" };
         format!("route {} {took}: {}", tried.route, tried.why)
     });
-    routes.chain(explain::remarks(found, &app.rules.policies(), now)).collect()
+    routes.chain(explain::remarks(found, &app.rules.policies_by_id(), now)).collect()
 }
 
 fn own_time(found: &Explanation) -> Option<Wall> {
@@ -107,7 +108,7 @@ fn siblings(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
 }
 
 fn message(app: &App, group: &[Message], stamp: &Stamp) -> MadeMessage {
-    let calls = requests::of(&app.accounts, group, false, stamp);
+    let calls = requests::of(|id| app.account(id), group, false, stamp);
     let is_form = calls.first().is_some_and(requests::Request::is_form);
     let mut bodies = calls.iter().map(requests::Request::content);
     let first = bodies.next().unwrap_or(Json::Null);

@@ -9,9 +9,9 @@ use serde_json::{Map, Number, Value as Json};
 
 use crate::app::{self, App};
 use crate::cli::record::{self, Given};
-use crate::config::{self, Loaded, Texts, render};
+use crate::config::{self, Loaded, Texts};
 use crate::core::model::{Class, DropReason, Path as Endpoint, Priority, Record};
-use crate::core::section::{Node, Place, Problem, Report, Section, Value};
+use crate::core::section::{Node, Place, Problem, Report, Section, Value, position};
 use crate::core::time::Wall;
 
 /// When nothing says when: 2026-01-01T00:00:00Z.
@@ -171,7 +171,7 @@ impl Reader<'_> {
     fn line(&self, place: &Place) -> usize {
         match place {
             Place::File { name, span } => {
-                self.texts.get(name).map_or(1, |(_, text)| render::position(text, span.start).0)
+                self.texts.get(name).map_or(1, |(_, text)| position(text, span.start).0)
             }
             _ => 1,
         }

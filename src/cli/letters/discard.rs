@@ -45,7 +45,7 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
         let wanted = "discard: which letters? Name them, or give a filter; all open ones are --state open";
         return Err(Error::Usage(wanted.to_owned()));
     }
-    let opened = super::open(cli, &args.meant.source)?;
+    let opened = super::open(cli, &args.meant.source, super::NOT_TO_LOOK)?;
     let query = args.meant.query(&[State::Open])?;
     if !args.yes && !std::io::stdin().is_terminal() {
         let wanted = "discard asks before it changes anything, and stdin is no terminal: give --yes";

@@ -64,7 +64,7 @@ const QUIET: Duration = Duration::from_millis(300);
 /// # Errors
 /// As [`super::run`].
 pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
-    let opened = super::open(cli, &args.meant.source)?;
+    let opened = super::open(cli, &args.meant.source, super::NOT_TO_LOOK)?;
     let query = args.meant.query(&[State::Open])?;
     let several = opened.app.sources.len() > 1;
     let mut printer = Printer::new(args.format, &query, several, output::width());

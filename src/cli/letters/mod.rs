@@ -14,6 +14,7 @@ pub mod list;
 mod progress;
 pub mod replay;
 pub mod show;
+mod stalled;
 pub mod stats;
 mod summary;
 pub mod table;
@@ -23,13 +24,13 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 
-use super::{Cli, Error, requests};
+use super::{Cli, Error};
 use crate::app::{self, App};
 use crate::config::Loaded;
 use crate::core::model::Class;
 use crate::core::replay::State;
-use crate::core::time::Wall;
 use crate::letters::filters::Filters;
+use crate::letters::now;
 use crate::letters::place::{self, Place};
 use crate::letters::query::Query;
 
@@ -118,11 +119,6 @@ impl Meant {
     }
 }
 
-/// The time it is.
-fn now() -> Wall {
-    requests::stamp_now().at
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -147,13 +143,18 @@ pub struct Opened {
     pub places: Vec<Place>,
 }
 
-/// Reads the config. Nothing connects yet.
+/// Sections whose secrets nobody needs who only looks at letters, or discards them.
+const NOT_TO_LOOK: &[&str] = &["accounts", "admin"];
+/// The same for whoever asks the daemons for replays, and them for how they are.
+const NOT_TO_ASK: &[&str] = &["accounts"];
+
+/// Reads the config, without the secrets of these sections. Nothing connects yet.
 ///
 /// # Errors
 /// [`Error::Config`], or [`Error::Usage`] for a source that is not there.
-pub fn open(cli: &Cli, sources: &[String]) -> Result<Opened, Error> {
+pub fn open(cli: &Cli, sources: &[String], without: &[&str]) -> Result<Opened, Error> {
     let loaded = super::load(cli)?;
-    let app = super::build(&loaded, &app::open_secret)?;
+    let app = super::build(&loaded, &app::open_secrets_but_of(&loaded, without))?;
     let all = place::places(app.sources.iter().map(|source| (&source.name, &*source.broker)));
     let places = place::of_sources(&all, sources).map_err(Error::Usage)?;
     Ok(Opened { loaded, app, places })
@@ -172,5 +173,14 @@ pub fn who() -> String {
 
 /// `1 letter`, `12 letters`.
 fn letters(count: u64) -> String {
-    format!("{count} {}", if count == 1 { "letter" } else { "letters" })
+    counted(count, "letter", "letters")
+}
+
+/// A count with the word for one or for several.
+fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
+fn are(count: u64) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }

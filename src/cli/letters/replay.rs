@@ -10,17 +10,17 @@ use std::process::ExitCode;
 use uuid::Uuid;
 
 use super::alone::{self, Alone};
-use super::asking::{Asking, Sends};
-use super::forecast::Forecast;
-use super::summary::Summary;
-use super::{Meant, Opened, now, traffic, who};
+use super::asking::{Run, Sends};
+use super::{Meant, Opened, forecast, letters, now, summary, traffic, who};
 use crate::cli::run::LINGER;
 use crate::cli::{Cli, Error, output};
-use crate::config::render::position;
-use crate::core::model::SourceId;
-use crate::core::replay::{Asked, Content, Patch, Told};
-use crate::letters::ask::{Change, Wish};
+use crate::core::replay::{Asked, Content};
+use crate::letters::ask::Wish;
+use crate::letters::asking::Asking;
+use crate::letters::forecast::Forecast;
+use crate::letters::patch;
 use crate::letters::rate::Rate;
+use crate::letters::summary::Summary;
 
 /// What `replay` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -90,17 +90,18 @@ pub enum Format {
 pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
     let (meant, content) = content(&args.meant)?;
     let query = meant.query(&[])?;
-    let patch = args.patch.as_deref().map(patch).transpose()?;
+    let patch = args.patch.as_deref().map(|text| patch::compile("--patch", text)).transpose();
+    let patch = patch.map_err(Error::Usage)?;
     if !args.yes && !args.dry_run && !std::io::stdin().is_terminal() {
         let wanted = "replay asks before it begins, and stdin is no terminal: give --yes";
         return Err(Error::Usage(wanted.to_owned()));
     }
-    let opened = super::open(cli, &meant.source)?;
+    let opened = super::open(cli, &meant.source, super::NOT_TO_ASK)?;
     let asked = Asked { id: Uuid::new_v4(), by: who(), at: now(), content, keep_ttl: args.keep_ttl };
-    let change = patch.map(|patch| change(patch, &opened));
+    let change = patch.map(|patch| patch::change(patch, &opened.app.today()));
     let wish = Wish { query, asked, why: args.why.clone(), limit: args.limit, change };
     if args.dry_run {
-        return forecast(args, &opened, wish);
+        return foretell(args, &opened, wish);
     }
     if args.standalone {
         alone::log(cli)?;
@@ -114,7 +115,7 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
         return Ok(ExitCode::FAILURE);
     };
     output::print(&match args.format {
-        Format::Table => summary.text(),
+        Format::Table => summary::text(&summary),
         Format::Json => format!("{:#}\n", summary.json()),
     })?;
     Ok(if summary.is_done() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -126,28 +127,30 @@ async fn replay(args: &Args, opened: &Opened, wish: Wish) -> Result<Option<Summa
         true => Sends::Here(Box::new(Alone::prepare(opened).await?)),
         false => Sends::Daemons { waits: !args.no_wait },
     };
-    let asking = Asking::join(opened, wish).await.map_err(anyhow::Error::msg)?;
+    let run = Run::join(opened, wish).await.map_err(anyhow::Error::msg)?;
     if !args.yes {
-        let count = asking.count().await.map_err(anyhow::Error::msg)?;
+        let count = run.asking.count().await.map_err(anyhow::Error::msg)?;
         if !confirm(count, &mut std::io::stdin().lock()) {
             return Ok(None);
         }
     }
-    Ok(Some(asking.run(args.rate, sends).await.map_err(anyhow::Error::msg)?))
+    Ok(Some(run.run(args.rate, sends).await.map_err(anyhow::Error::msg)?))
 }
 
 /// Says what would be done.
-fn forecast(args: &Args, opened: &Opened, wish: Wish) -> Result<ExitCode, Error> {
-    let app = &opened.app;
-    let (plan, used) = super::super::runtime()?.block_on(async {
-        let asking = Asking::join(opened, wish).await.map_err(anyhow::Error::msg)?;
-        let (plan, used) = tokio::join!(asking.plan(app, now()), traffic::used(app));
-        anyhow::Ok((plan.map_err(anyhow::Error::msg)?, used))
+fn foretell(args: &Args, opened: &Opened, wish: Wish) -> Result<ExitCode, Error> {
+    let today = opened.app.today();
+    let (plan, parts) = super::super::runtime()?.block_on(async {
+        let asking = Asking::join(&opened.places, wish).await.map_err(anyhow::Error::msg)?;
+        let looked = (today.look_up)();
+        let (plan, parts) = tokio::join!(asking.plan(&today, &looked, now()), traffic::parts(&opened.app));
+        anyhow::Ok((plan.map_err(anyhow::Error::msg)?, parts))
     })?;
-    let forecast = Forecast { app, plan: &plan, used: &used, keep_ttl: args.keep_ttl };
+    let told =
+        Forecast { today: &today, plan: &plan, parts: &parts, rate: args.rate, keep_ttl: args.keep_ttl };
     output::print(&match args.format {
-        Format::Table => forecast.text(),
-        Format::Json => format!("{:#}\n", forecast.json()),
+        Format::Table => forecast::text(&told),
+        Format::Json => format!("{:#}\n", told.json()),
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -166,38 +169,9 @@ fn content(meant: &Meant) -> Result<(Meant, Content), Error> {
     Ok((meant, content))
 }
 
-/// Compiles a patch, or points to what is wrong with it.
-fn patch(text: &str) -> Result<Patch, Error> {
-    Patch::compile(text).map_err(|refusal| {
-        let (line, column) = position(text, refusal.at);
-        let shown = text.lines().nth(line - 1).unwrap_or_default();
-        let mark = " ".repeat(column - 1);
-        let (found, wanted) = (refusal.found, refusal.wanted);
-        let wanted = if wanted.starts_with("did you mean ") { wanted } else { format!("wanted {wanted}") };
-        Error::Usage(format!("--patch:{line}:{column}: found {found}, {wanted}\n  {shown}\n  {mark}^"))
-    })
-}
-
-/// The patch with what it needs of the sources.
-fn change(patch: Patch, opened: &Opened) -> Box<Change> {
-    let formats: Vec<_> = opened
-        .app
-        .names
-        .sources
-        .iter()
-        .zip(0..)
-        .map(|(name, id)| (name.clone(), opened.app.rules.key_format(SourceId(id))))
-        .collect();
-    Box::new(move |told: &Told, record| {
-        let format = formats.iter().find(|(name, _)| **name == *told.source).map(|(_, format)| *format);
-        patch.apply(record, format.unwrap_or_default())
-    })
-}
-
 /// Asks; whatever is not a yes is a no.
 fn confirm(count: u64, answers: &mut impl BufRead) -> bool {
-    let letters = if count == 1 { "letter" } else { "letters" };
-    output::complain(&format!("Ask for a replay of {count} {letters}? [y/N] "));
+    output::complain(&format!("Ask for a replay of {}? [y/N] ", letters(count)));
     let mut answer = String::new();
     let read = answers.read_line(&mut answer);
     read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
@@ -206,20 +180,6 @@ fn confirm(count: u64, answers: &mut impl BufRead) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_patch_that_is_no_filter_is_pointed_at() {
-        for (text, wanted) in [
-            (".a |", "--patch:1:5: found the end"),
-            (".a\n| fooo", "--patch:2:3: found `fooo`, which is not known"),
-            ("input", "--patch:1:1: "),
-        ] {
-            let error = patch(text).expect_err(text).to_string();
-            assert!(error.contains(wanted), "{error}");
-            assert!(error.ends_with("^\n"), "{error:?}");
-        }
-        assert!(patch(".room = \"lobby\"").is_ok());
-    }
 
     #[test]
     fn route_is_a_filter_but_for_two_words() {

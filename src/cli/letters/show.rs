@@ -10,18 +10,16 @@ use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
 use super::list::age;
+use super::now;
 use super::progress::Progress;
-use super::{Opened, now};
-use crate::app::{self, App};
 use crate::cli::check::Format;
-use crate::cli::{Cli, Error, explain, output, requests};
-use crate::core::model::{Record, SourceId};
-use crate::core::replay::{self, Row};
+use crate::cli::{Cli, Error, explain, output};
+use crate::core::replay::Row;
 use crate::core::time::Wall;
 use crate::letters::chain::{self, Part, Shown};
 use crate::letters::filters::Filters;
-use crate::letters::place::Place;
 use crate::letters::tell;
+use crate::letters::today::{self, Today};
 
 /// What `show` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,7 +44,7 @@ pub struct Args {
 /// # Errors
 /// As [`super::run`]; a letter that is not there.
 pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
-    let opened = super::open(cli, &args.source)?;
+    let opened = super::open(cli, &args.source, super::NOT_TO_LOOK)?;
     let filters = Filters { letter: vec![args.letter.clone()], ..Filters::default() };
     let query = filters.query(now(), &[]).map_err(Error::Usage)?;
     let progress = Progress::new("letters looked at");
@@ -56,83 +54,48 @@ pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
             let topics: Vec<&str> = opened.places.iter().map(|place| &*place.dead_letter).collect();
             return Err(anyhow::anyhow!("there is no letter {} in {}", args.letter, topics.join(", ")));
         };
-        let value = rescued(&opened.places, &shown).await;
+        let value = today::rescued(&opened.places, &shown).await;
         Ok((shown, value))
     }))?;
-    let today = today(&opened, &shown, value)?;
+    let today = explained(&opened.app.today(), &shown, value);
     output::print(&match args.format {
         Format::Text => text(&shown, &today, now()),
         Format::Json => {
-            let mut json = shown.json();
-            json["today"] = match &today {
-                Ok(today) => today.json.clone(),
-                Err(why) => json!({ "error": why }),
-            };
-            format!("{json:#}\n")
+            let today = today.map_or_else(|why| json!({ "error": why }), |today| today.json);
+            format!("{:#}\n", shown.json(&today))
         }
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The value of a letter that could not keep it; `None` where it kept it.
-async fn rescued(places: &[Place], shown: &Shown) -> Option<Result<Bytes, String>> {
-    let told = &shown.found.told;
-    told.truncated.as_ref()?;
-    let place = places.iter().find(|place| place.sources.iter().any(|source| **source == *told.source))?;
-    Some(match place.archive.value_at(told.origin.clone()).await {
-        Ok(Some(value)) => Ok(value),
-        Ok(None) => Err("the broker has its record no more".to_owned()),
-        Err(why) => Err(why),
-    })
-}
-
 /// What `explain` says of the event.
-struct Today {
+struct Explained {
     text: String,
     json: Json,
 }
 
 /// What would become of the event, or why that cannot be told.
-fn today(
-    opened: &Opened,
+fn explained(
+    today: &Today,
     shown: &Shown,
     value: Option<Result<Bytes, String>>,
-) -> Result<Result<Today, String>, Error> {
-    let app = crate::cli::build(&opened.loaded, &app::leave_secret_closed)?;
-    let told = &shown.found.told;
-    let mut record = replay::restored(&shown.found.record, told);
-    match value {
-        None => {}
-        Some(Ok(value)) => record.value = Some(value),
-        Some(Err(why)) => return Ok(Err(format!("the letter could not keep its value, and {why}"))),
-    }
-    let Some(source) = app.names.sources.iter().position(|name| **name == *told.source) else {
-        return Ok(Err(format!("the config has no source {:?} any more", told.source)));
-    };
-    record.id.source = SourceId(u16::try_from(source).expect("sources are numbered by 16 bits"));
-    Ok(Ok(explained(&app, &record, &told.source)))
-}
-
-fn explained(app: &App, record: &Record, source: &str) -> Today {
-    let stamp = requests::stamp_now();
-    let found = explain::found(app, record);
-    let told = explain::Told {
-        source,
-        topic: &record.origin.topic,
-        requests: requests::of(&app.accounts, &found.plan.messages, record.maybe_tried, &stamp),
-        found: &found,
-        policies: &app.rules.policies(),
-        now: stamp.at,
-    };
-    let is_late = found.plan.messages.iter().any(|message| message.expires.is_some_and(|at| at <= stamp.at));
-    let late =
-        if is_late { "A replay ignores the time-to-live, unless --keep-ttl is given.\n\n" } else { "" };
-    let json = serde_json::from_str(&told.show(explain::Format::Json)).unwrap_or_default();
-    Today { text: format!("{late}{}", told.show(explain::Format::Text)), json }
+) -> Result<Explained, String> {
+    let record = today.record(shown, value)?;
+    let stamp = crate::cli::stamp_now();
+    Ok(today.explained(&record, &(today.look_up)(), &stamp, |told| {
+        let is_late =
+            |message: &crate::core::model::Message| message.expires.is_some_and(|at| at <= stamp.at);
+        let late = match told.found.plan.messages.iter().any(is_late) {
+            true => "A replay ignores the time-to-live, unless --keep-ttl is given.\n\n",
+            false => "",
+        };
+        let text = format!("{late}{}", explain::show(told, explain::Format::Text));
+        Explained { text, json: told.json() }
+    }))
 }
 
 /// For people.
-fn text(shown: &Shown, today: &Result<Today, String>, now: Wall) -> String {
+fn text(shown: &Shown, today: &Result<Explained, String>, now: Wall) -> String {
     let mut text = format!("Letter {}\n{}", shown.found.told.letter, output::columns(&about(shown, now)));
     text += &record(shown);
     if !shown.chain.is_empty() {
@@ -316,7 +279,10 @@ mod tests {
     #[test]
     fn a_row_is_told_in_words() {
         assert_eq!(state(None), "open");
-        let row = Row { why: "seen".to_owned(), ..Row::new(replay::State::Discarded, "ann@host", Wall(0)) };
+        let row = Row {
+            why: "seen".to_owned(),
+            ..Row::new(crate::core::replay::State::Discarded, "ann@host", Wall(0))
+        };
         assert_eq!(state(Some(&row)), "discarded by ann@host at 1970-01-01T00:00:00.000Z: seen");
     }
 }

@@ -46,7 +46,7 @@ pub enum Format {
 /// # Errors
 /// As [`super::run`].
 pub fn run(cli: &Cli, args: &Args) -> Result<ExitCode, Error> {
-    let opened = super::open(cli, &args.meant.source)?;
+    let opened = super::open(cli, &args.meant.source, super::NOT_TO_LOOK)?;
     let query = args.meant.query(&[])?;
     let progress = Progress::new("letters looked at");
     let mut stats = Stats::default();

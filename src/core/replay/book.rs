@@ -22,6 +22,8 @@ pub enum Opened {
     Replay(Box<Request>, Record),
     /// Nothing is to be done, and why, for the log.
     Nothing(String),
+    /// Nothing is to be done, because the same letter was asked for before, which is nothing to wonder at.
+    Repeated(String),
 }
 
 /// How many requests ended how.
@@ -140,30 +142,27 @@ impl Book {
         };
         if self.letters.contains_key(&letter) {
             self.counts.repeated += 1;
-            return Opened::Nothing(format!("letter {letter} is under way already"));
+            return Opened::Repeated(format!("letter {letter} is under way already"));
         }
         let nothing = if let Some(answer) = self.answered.get(letter) {
             let word = answer.state.word();
             self.counts.repeated += 1;
             entry.instead = Some((answer.state, format!("asked for again when it was {word}")));
             entry.next = answer.next.iter().map(|&next| (next, 0, "")).collect();
-            Some(format!("letter {letter} is {word} already"))
+            Some(Opened::Repeated(format!("letter {letter} is {word} already")))
         } else if restored.value.is_none() {
             let stands = request.told.truncated.as_deref().unwrap_or("nowhere");
             let why =
                 format!("its value was too large for a letter, and is gone from where it stood: {stands}");
             self.counts.value_gone += 1;
             entry.instead = Some((State::Open, why.clone()));
-            Some(format!("letter {letter} stays open: {why}"))
+            Some(Opened::Nothing(format!("letter {letter} stays open: {why}")))
         } else {
             self.letters.insert(letter, record.id);
             None
         };
         self.under_way.insert(record.id, entry);
-        match nothing {
-            Some(why) => Opened::Nothing(why),
-            None => Opened::Replay(Box::new(request), restored),
-        }
+        nothing.unwrap_or_else(|| Opened::Replay(Box::new(request), restored))
     }
 
     /// The routes drop what was asked for.

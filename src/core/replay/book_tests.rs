@@ -24,14 +24,14 @@ fn at(offset: i64, sealed: &Sealed) -> Record {
 fn replayed(book: &mut Book, record: &Record) -> Record {
     match book.open(record) {
         Opened::Replay(_, restored) => restored,
-        Opened::Nothing(why) => panic!("nothing: {why}"),
+        Opened::Nothing(why) | Opened::Repeated(why) => panic!("nothing: {why}"),
     }
 }
 
 #[track_caller]
 fn nothing(book: &mut Book, record: &Record) -> String {
     match book.open(record) {
-        Opened::Nothing(why) => why,
+        Opened::Nothing(why) | Opened::Repeated(why) => why,
         Opened::Replay(..) => panic!("it is replayed"),
     }
 }

@@ -21,7 +21,7 @@ mod rule;
 mod template;
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::decode::{KeyFormat, Payload};
@@ -131,6 +131,11 @@ impl Rules {
     /// What the scheduler must know of each route, in their order.
     pub fn policies(&self) -> Vec<RoutePolicy> {
         self.rules.iter().map(|rule| rule.policy.clone()).collect()
+    }
+
+    /// The same by their ids, which are not their places after a reload.
+    pub fn policies_by_id(&self) -> BTreeMap<RouteId, RoutePolicy> {
+        self.routes().map(|(id, rule)| (id, rule.policy.clone())).collect()
     }
 
     /// The first source, by name, whose events may go out through that account: the one whose table

@@ -431,6 +431,7 @@ impl Scheduler {
             share: state.quota.calls.share(),
             slots_waiting_for_answer: state.quota.calls.away(),
             slots_cooling: state.quota.calls.cooling(),
+            background: state.spare.left(state.quota.allowed(), now),
             waiting,
         }
     }

@@ -26,7 +26,7 @@ const CATCHES_UP: Duration = Duration::from_secs(1);
 const SLOWEST: f64 = 1.0 / 600.0;
 
 /// What was sent of late on one path, and when the background may go.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Spare {
     /// Live calls and messages in each of the last seconds, in a circle.
     seconds: [(u32, u32); SECONDS],
@@ -80,6 +80,13 @@ impl Spare {
         self.even = now + pause(Self::part(self.used(allowed)));
         // What went beyond it is not held against it.
         self.least = self.least.max(now - CATCHES_UP).min(now) + pause(LEAST);
+    }
+
+    /// The part (0 to 1) of the quota that the background has now, as its next call will be paced.
+    pub fn left(&self, allowed: Allowed, now: Mono) -> f64 {
+        let mut at = self.clone();
+        at.pass(now);
+        Self::part(at.used(allowed))
     }
 
     /// The part of a quota that the background has while live traffic uses that part of it.
@@ -168,6 +175,15 @@ mod tests {
         assert_eq!(Spare::company(PLAIN), u32::MAX);
         // Live calls of one message leave room in messages, not in calls.
         assert!((9..=11).contains(&calls(messages, 20)));
+    }
+
+    #[test]
+    fn what_is_left_is_told_as_it_is_paced() {
+        let mut spare = Spare::default();
+        assert!((spare.left(PLAIN, at(5_000)) - 0.9).abs() < 1e-9, "less the reserve");
+        (0..51).for_each(|_| spare.live(1, at(5_000)));
+        assert!((spare.left(PLAIN, at(5_500)) - 0.45).abs() < 1e-9, "the fullest second counts");
+        assert!((spare.left(PLAIN, at(16_000)) - 0.9).abs() < 1e-9, "until it is ten seconds ago");
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl Cause {
 }
 
 /// One path of an account at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PathSnapshot {
     /// Whether calls may be made, and if not, why.
     pub gate: GateState,
@@ -219,6 +219,9 @@ pub struct PathSnapshot {
     pub slots_waiting_for_answer: u32,
     /// Of those, how many are taken by calls that answered less than a second ago.
     pub slots_cooling: u32,
+    /// The part (0 to 1) of the quota that the background, which replays are, has now: what live traffic of the
+    /// last seconds leaves.
+    pub background: f64,
     /// Messages by what they wait for.
     pub waiting: Waiting,
 }

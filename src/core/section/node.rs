@@ -86,3 +86,13 @@ impl Value {
 
 /// Keys and their values, by key.
 pub type Table = BTreeMap<String, Node>;
+
+/// Line and column of a byte, both from 1; columns count characters.
+pub fn position(text: &str, at: usize) -> (usize, usize) {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    (text[..start].matches('\n').count() + 1, text[start..at].chars().count() + 1)
+}

@@ -106,7 +106,7 @@ impl World {
                 self.processes[process].desk.found.insert(id, Found::Replay { letter, is_over: false });
                 self.hand(process, event, restored);
             }
-            Opened::Nothing(why) => {
+            Opened::Nothing(why) | Opened::Repeated(why) => {
                 self.note(&|| format!("  p{process} does nothing about event {event}: {why}"));
                 let is_under_way = self.law_leads_to_nothing(process, letter);
                 self.seen.repeated_requests += 1;

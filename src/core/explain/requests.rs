@@ -4,16 +4,13 @@
 //! to what the provider takes in one. Nothing is sent from here.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 
-use crate::app::Account;
-use crate::core::model::{Message, Path};
+use crate::core::model::{AccountId, Message, Path};
 pub use crate::core::provider::MASK;
-use crate::core::provider::{ByHand, Call, Item, Session, Stamp, shell_word};
-use crate::core::time::Wall;
+use crate::core::provider::{ByHand, Call, Item, Provider, Session, Stamp, shell_word};
 
 /// Headers that are masked whatever the provider says of them.
 const ALWAYS_SECRET: &[&str] = &["authorization", "checksum", "cookie", "proxy-authorization"];
@@ -39,21 +36,19 @@ pub struct Request {
     pub by_hand: ByHand,
 }
 
-/// Time and nonce of this moment.
-pub fn stamp_now() -> Stamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let at = Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-    Stamp { at, nonce: uuid::Uuid::new_v4().as_u128() }
-}
-
-/// The requests that carry these messages.
-pub fn of(accounts: &[Account], messages: &[Message], resend: bool, stamp: &Stamp) -> Vec<Request> {
+/// The requests that carry these messages. `account` gives the name and the provider of each account.
+pub fn of<'a>(
+    account: impl Fn(AccountId) -> (&'a str, &'a dyn Provider),
+    messages: &[Message],
+    resend: bool,
+    stamp: &Stamp,
+) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut rest = messages;
     while let Some(first) = rest.first() {
-        let account = &accounts[usize::from(first.account.0)];
+        let (name, provider) = account(first.account);
         let most = match first.path {
-            Path::Room => account.provider.limits().rooms_per_call.max(1),
+            Path::Room => provider.limits().rooms_per_call.max(1),
             Path::Users | Path::Broadcast => 1,
         };
         let sibling = |m: &&Message| {
@@ -64,12 +59,11 @@ pub fn of(accounts: &[Account], messages: &[Message], resend: bool, stamp: &Stam
             .iter()
             .map(|m| Item { room: m.room.clone(), id: m.id, content: m.content.clone(), resend })
             .collect();
-        let provider = &account.provider;
         let session = provider.login().map(|_| Session { token: SecretString::from(MASK), lifetime: None });
         let made = provider.call(first.path, &items, session.as_ref(), stamp);
         let base = provider.base_urls().first().map_or("", String::as_str);
         requests.push(Request {
-            account: account.name.to_string(),
+            account: name.to_owned(),
             path: first.path,
             url: format!("{base}{}", made.path),
             by_hand: provider.by_hand(&made),
