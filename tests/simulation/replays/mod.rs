@@ -148,7 +148,9 @@ impl World {
         if !self.isolated {
             for _ in 0..rng.u8(..4) {
                 let at = self.now + millis(rng.u64(..length));
-                let event = if rng.bool() { Event::Lose } else { Event::Revoke };
+                // Where a room is a key nobody loses an assignment: what is away then is a stated exception.
+                let is_lost = rng.bool() && !self.is_keyed;
+                let event = if is_lost { Event::Lose } else { Event::Revoke };
                 self.plan(at, Happening::Replay(event));
             }
         }
