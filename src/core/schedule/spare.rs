@@ -8,7 +8,7 @@
 //!
 //! Calls are not slots: one is held until a period after its answer, so that a slow provider makes each
 //! call cost more of them. That a part of the slots stays free for live messages is seen to by
-//! [`Quota::is_ample`](super::quota::Quota::is_ample).
+//! `Quota::is_ample` in `quota`.
 
 use std::time::Duration;
 

@@ -134,7 +134,8 @@ pub enum Event {
 impl World {
     /// Draws whether there are any, and when their log changes hands.
     pub fn draw_replays(&mut self, seed: u64) {
-        if !matches!(seed % 13, 2 | 8 | 10) && !(self.is_keyed && seed % 2 == 0) {
+        let is_drawn = matches!(seed % 13, 2 | 8 | 10) || (self.is_keyed && seed.is_multiple_of(2));
+        if !is_drawn {
             return;
         }
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x7265_706c);
