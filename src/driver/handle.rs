@@ -239,7 +239,10 @@ impl SourceState {
     pub fn why(&self) -> Option<&str> {
         match self {
             Self::Starting | Self::Ready => None,
-            Self::StandsBy => Some("requests are read where the source whose letters they are of is read"),
+            Self::StandsBy => Some(
+                "nobody reads the source whose letters these requests are of here: another replica does, or no \
+                 event has come yet since the start (NATS)",
+            ),
             Self::Waiting(why) => Some(why),
             Self::Ended(why) => why.as_deref(),
         }

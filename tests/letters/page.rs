@@ -301,10 +301,9 @@ fn on_nats_replays_wait_for_the_first_live_event_after_a_start() {
     let said = scene.run(&format!("timeout -s INT 15 {command} || true"));
     assert!(said.contains("1      left: no daemon has said anything yet"), "{said}");
     // Whoever waits is told why.
-    assert!(said.contains("Account live (room): 1 message waits for a share of the quota"), "{said}");
-    ask_until("the replay to wait for a share", PATIENCE, || {
-        scene.metric("roomcast_waiting_messages", "cause=\"share\"").filter(|waiting| *waiting > 0.0)
-    });
+    assert!(said.contains("The daemon's source live.replay is standing by: nobody reads"), "{said}");
+    let stands_by = scene.metric("roomcast_source_state", "source=\"live.replay\",state=\"standing_by\"");
+    assert_eq!(stands_by, Some(1.0));
     scene.publish("1001", [r#"{"type":"line","text":"welcome"}"#.to_owned()].into_iter());
     ask_until("the replay", PATIENCE, || {
         let said = scene.run("roomcast letters stats -c roomcast.toml --state replayed");

@@ -107,7 +107,10 @@ fn reasons(status: &Json, requests: &[String]) -> Vec<String> {
         let name = text(&source["name"]);
         if requests.contains(&name) && source["state"] != "ready" {
             let why = source["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
-            reasons.push(format!("The daemon's source {name} is {}{why}.", text(&source["state"])));
+            reasons.push(format!(
+                "The daemon's source {name} is {}{why}.",
+                text(&source["state"]).replace('_', " ")
+            ));
         }
     }
     for account in list(&status["accounts"]) {
