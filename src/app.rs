@@ -437,3 +437,14 @@ fn room_gone(root: &Section<'_>) -> Duration {
     retry.finish();
     room_gone
 }
+
+/// What a config without secret files makes, for tests.
+#[cfg(test)]
+pub fn built(config: &str) -> App {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let file = folder.path().join("c.toml");
+    std::fs::write(&file, config).expect("it can be written");
+    let loaded = crate::config::load(&[file], std::iter::empty());
+    let loaded = loaded.unwrap_or_else(|broken| panic!("{:#?}", broken.problems));
+    build(&loaded, &leave_secret_closed).unwrap_or_else(|wrong| panic!("{wrong:#?}"))
+}

@@ -48,13 +48,7 @@ name = "gifts"
 account = "acme"
 message = { kind = "text", text = '.type' }
 "#;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("c.toml");
-    std::fs::write(&file, CONFIG).unwrap();
-    let loaded = crate::config::load(&[file], std::iter::empty()).unwrap();
-    let app =
-        crate::app::build(&loaded, &crate::app::open_secret).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
-    watch::channel(Arc::new(app.today())).1
+    watch::channel(Arc::new(crate::app::built(CONFIG).today())).1
 }
 
 /// A loop without sources and accounts.

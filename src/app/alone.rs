@@ -37,7 +37,7 @@ impl App {
             .collect();
         let sharing = self.sharing_of_requests();
         for account in &mut self.accounts {
-            if matches!(account.shares.sharing, Sharing::Partitions(_) | Sharing::Readers(_)) {
+            if account.shares.sharing.is_by_reading() {
                 account.shares.sharing = sharing.clone();
             }
         }
@@ -60,8 +60,7 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{build, leave_secret_closed};
-    use crate::config;
+    use crate::app::built;
 
     const ACCOUNTS: &str = r#"
 [accounts.own]
@@ -114,11 +113,7 @@ message = { kind = "text", text = '.text' }
             kind.replace("NAME", name).replace("LETTERS", letters)
         };
         let text = [ACCOUNTS, &sources.iter().map(source).collect::<String>(), ROUTES].concat();
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        let file = folder.path().join("c.toml");
-        std::fs::write(&file, text).expect("it can be written");
-        let loaded = config::load(&[file], std::iter::empty()).map_err(|broken| broken.problems);
-        let app = build(&loaded.expect("it can be read"), &leave_secret_closed).expect("it is right");
+        let app = built(&text);
         assert_eq!((app.reads, app.replays.len()), (Reads::Everything, 2));
         let of: Vec<Arc<str>> = of.iter().map(|name| Arc::from(*name)).collect();
         app.requests_alone(&of)

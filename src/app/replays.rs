@@ -7,7 +7,6 @@ use super::{Account, Limits, SourceConfig};
 use crate::broker::SourceLimits;
 use crate::core::model::{AccountId, SourceId};
 use crate::core::route::Rules;
-use crate::core::share::settings::Sharing;
 
 /// The requests for replays beside one dead-letter topic: a source of its own, whose id comes after those of
 /// the config.
@@ -60,16 +59,13 @@ pub(super) fn beside(
 
 /// The sources whose readers have the quotas of an account, each its part.
 pub(super) fn readers(accounts: &[Account], rules: &Rules) -> BTreeSet<SourceId> {
-    let shared =
-        |account: &Account| matches!(account.shares.sharing, Sharing::Partitions(_) | Sharing::Readers(_));
-    let accounts = accounts.iter().zip(0..).filter(|(account, _)| shared(account));
+    let accounts = accounts.iter().zip(0..).filter(|(account, _)| account.shares.sharing.is_by_reading());
     accounts.flat_map(|(_, id)| rules.sources_of(AccountId(id))).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::app::{build, leave_secret_closed};
-    use crate::config;
+    use crate::app::built;
 
     /// Who reads the requests of two sources that share a dead-letter topic, and of a third one.
     fn readers_of(quota: &str) -> Vec<Vec<u16>> {
@@ -87,11 +83,7 @@ mod tests {
             &source("c", "c.dlq"),
             "[[routes]]\nname = \"r\"\naccount = \"a\"\nmessage = { kind = \"text\", text = '.text' }\n",
         ];
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        let file = folder.path().join("c.toml");
-        std::fs::write(&file, text.concat()).expect("it can be written");
-        let loaded = config::load(&[file], std::iter::empty()).map_err(|broken| broken.problems);
-        let app = build(&loaded.expect("it can be read"), &leave_secret_closed).expect("it is right");
+        let app = built(&text.concat());
         app.replays.iter().map(|replay| replay.of.iter().map(|id| id.0).collect()).collect()
     }
 

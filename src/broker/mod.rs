@@ -54,9 +54,6 @@ pub trait Broker: Send + Sync {
     /// letters.
     fn letters_at(&self) -> String;
 
-    /// The name of the table beside the dead letters, as [`Broker::follow`] takes it.
-    fn state_table(&self) -> String;
-
     /// The most records this source may hold, whatever `max_held_records` says (JetStream: 5,000).
     fn max_held_records(&self) -> usize;
 
@@ -67,8 +64,8 @@ pub trait Broker: Send + Sync {
     /// The source of replay requests beside the dead letters, under that id and with a position of its
     /// own (Kafka: the topic `<dead_letter>.replay`, group `<group>.replay`; JetStream: the subjects
     /// `<dead_letter>.replay.>`, durable `<durable>_replay`, read by one replica at a time), always from
-    /// the earliest. Its letters go to the same dead-letter topic. On JetStream its records have the key
-    /// of the record that the letter was written for.
+    /// the earliest. It reads when `reading` says. Its letters go to the same dead-letter topic. On JetStream
+    /// its records have the key of the record that the letter was written for.
     fn replays(&self, id: SourceId, reading: Reading) -> Box<dyn Broker>;
 
     /// Logs in and looks at topics or streams without joining, for `check --live`: lines of what
@@ -271,8 +268,9 @@ pub trait Archive: Send + Sync {
     fn value_at(&self, origin: Origin) -> Boxed<'_, Result<Option<Bytes>, String>>;
 
     /// How many read the source now (that of requests: [`Broker::replays`]): 0 when nobody does. Kafka:
-    /// members of the group. JetStream does not tell clients apart: the pulls that wait on the durable, and at least one while a reader is
-    /// pinned to it. One that was killed counts for as long as the broker waits for it.
+    /// members of the group. JetStream does not tell clients apart: the pulls that wait on the durable, and at
+    /// least one while a reader is pinned to it. One that was killed counts for as long as the broker waits for
+    /// it.
     fn readers(&self) -> Boxed<'_, Result<usize, String>>;
 
     /// Which records that were finished came after others with the same key: of every key that is asked

@@ -15,8 +15,8 @@ use super::tasks::Reply;
 use super::{Driver, Phase};
 use crate::broker::{Command, Followed, Table};
 use crate::core::letter::Letter;
-use crate::core::model::{BaseId, DropReason, Epoch, PartitionId, Plan, Record, RecordId, SourceId};
-use crate::core::replay::{Book, Opened, Row};
+use crate::core::model::{Epoch, PartitionId, Plan, Record, RecordId, SourceId};
+use crate::core::replay::{Book, Opened, Row, nothing};
 use crate::core::time::Now;
 
 /// The sources of replay requests.
@@ -175,20 +175,5 @@ impl Driver {
             Followed::Waiting(why) => debug!(source = %of.name, why, "the table beside the letters waits"),
             Followed::Begun => {}
         }
-    }
-}
-
-/// The plan of a request that leads to nothing.
-fn nothing() -> Plan {
-    Plan {
-        route: None,
-        account: None,
-        base: BaseId(uuid::Uuid::nil()),
-        messages: Vec::new(),
-        failures: Vec::new(),
-        dropped: Some(DropReason::Replay),
-        when_errors: 0,
-        unknown: None,
-        waits: None,
     }
 }

@@ -3,10 +3,12 @@
 //! [`ask`] writes `requested` into the state table FIRST and the request after it: a process that ends in
 //! between leaves a letter that is looked for by its state, never a replay that nobody knows of. The daemons
 //! do the rest, and write what became of it. A request that they have answered, and left its letter open, is
-//! followed by another one (JetStream keeps one of a letter at a time: see [`Archive::request_unless`]). Right before a row is written its letter is looked at once
-//! more, in the table as it is followed (JetStream: with compare and set): one that somebody else asked for,
-//! or that is finished, stays. On Kafka a row may still go over one that was written within the same
-//! moment; the request that follows makes the daemon write what became of the letter once more.
+//! followed by another one (JetStream keeps one of a letter at a time: see [`Archive::request_unless`]).
+//!
+//! Right before a row is written its letter is looked at once more, in the table as it is followed
+//! (JetStream: with compare and set): one that somebody else asked for, or that is finished, stays. On Kafka a
+//! row may still go over one that was written within the same moment; the request that follows makes the
+//! daemon write what became of the letter once more.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

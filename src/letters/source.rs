@@ -73,7 +73,7 @@ pub fn follow<'b>(
     for (id, broker) in tables {
         let (told, mut hears) = mpsc::channel(1);
         let into = into.clone();
-        broker.follow(&broker.state_table(), told);
+        broker.archive().follow(told);
         tokio::spawn(async move {
             while let Some(told) = hears.recv().await {
                 if into.send((id, told)).await.is_err() {

@@ -218,10 +218,6 @@ impl Broker for FakeBroker {
         "events.dlq".to_owned()
     }
 
-    fn state_table(&self) -> String {
-        "events.dlq.state".to_owned()
-    }
-
     fn max_held_records(&self) -> usize {
         self.most
     }

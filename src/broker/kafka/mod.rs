@@ -85,10 +85,6 @@ impl Broker for Kafka {
         format!("kafka {} {}", self.settings.brokers, self.settings.dead_letter)
     }
 
-    fn state_table(&self) -> String {
-        self.settings.state_topic()
-    }
-
     fn avoid(&mut self, dead_letters: &[String]) {
         self.settings.avoid(dead_letters);
         Arc::make_mut(&mut self.beside).avoid(dead_letters);

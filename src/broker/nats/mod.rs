@@ -97,10 +97,6 @@ impl Broker for Nats {
         format!("nats {} {}", self.settings.addresses(), self.settings.dead_letter)
     }
 
-    fn state_table(&self) -> String {
-        table::name(&self.settings.dead_letter)
-    }
-
     fn max_held_records(&self) -> usize {
         MAX_HELD
     }

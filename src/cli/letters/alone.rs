@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::Opened;
+use super::{Opened, counted};
 use crate::app::{self, App};
 use crate::broker::{Archive, Reading};
 use crate::cli::run::{self, Pipeline};
@@ -145,7 +145,7 @@ fn reads(app: &App, meant: &[Arc<str>]) -> Vec<Read> {
 }
 
 fn count(readers: usize) -> String {
-    format!("{readers} {}", if readers == 1 { "reader" } else { "readers" })
+    counted(readers as u64, "reader", "readers")
 }
 
 /// Waits until somebody reads, or until that is not known for too long; says which.

@@ -22,7 +22,7 @@ pub use self::patch::Patch;
 pub use self::row::{Row, State};
 
 use super::letter::{KEPT_NATS, LetterId, PREFIX};
-use super::model::{BaseId, Class, Origin, Record, Room};
+use super::model::{BaseId, Class, DropReason, Origin, Plan, Record, Room};
 use super::time::Wall;
 
 /// What the headers of a request begin with, beside those of the letter.
@@ -185,6 +185,21 @@ pub fn open(record: &Record) -> Result<(Request, Record), String> {
     let request = Request { told: Told::read(record)?, asked: Asked::read(record)? };
     let restored = restored(record, &request.told);
     Ok((request, restored))
+}
+
+/// The plan of a request that leads to nothing.
+pub fn nothing() -> Plan {
+    Plan {
+        route: None,
+        account: None,
+        base: BaseId(Uuid::nil()),
+        messages: Vec::new(),
+        failures: Vec::new(),
+        dropped: Some(DropReason::Replay),
+        when_errors: 0,
+        unknown: None,
+        waits: None,
+    }
 }
 
 /// The record that a letter, or a request made of it, was written for: as it was then, with the letter's

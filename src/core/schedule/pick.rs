@@ -128,11 +128,10 @@ impl Scheduler {
                 }
                 let state = &mut account.paths[path as usize];
                 let live_waits = ready[..Priority::Background as usize].contains(&true);
+                let due = (!live_waits).then(|| state.background_due(false, now.mono));
                 match state.gate.pass(now.mono) {
                     Pass::Shut => wake = earliest(wake, state.gate.opens_at()),
-                    Pass::Free if !live_waits && state.background_due(false, now.mono) > now.mono => {
-                        wake = earliest(wake, Some(state.background_due(false, now.mono)));
-                    }
+                    Pass::Free if due.is_some_and(|due| due > now.mono) => wake = earliest(wake, due),
                     Pass::Free | Pass::Probe => {
                         wake = earliest(wake, state.quota.next_free(now.mono));
                         if state.quota.day.as_ref().is_some_and(|day| day.is_used_up(now.wall)) {

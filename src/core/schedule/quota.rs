@@ -271,9 +271,14 @@ impl Quota {
 
     /// When [`Quota::is_ample`] may say so, if time alone can bring that.
     pub fn next_ample(&mut self, now: Mono) -> Option<Mono> {
+        self.next_where(|slots| !slots.is_ample(now))
+    }
+
+    /// When the last of those slots that are short of some gets one back.
+    fn next_where(&mut self, is_short: impl Fn(&mut Slots) -> bool) -> Option<Mono> {
         let mut next = None;
         for slots in self.second_and_minute() {
-            if !slots.is_ample(now) {
+            if is_short(slots) {
                 next = next.max(slots.next_free());
             }
         }
@@ -320,13 +325,7 @@ impl Quota {
 
     /// When [`Quota::room_for`] may say more than it does at `now`, if time alone can bring that.
     pub fn next_free(&mut self, now: Mono) -> Option<Mono> {
-        let mut next = None;
-        for slots in self.second_and_minute() {
-            if slots.free(now) == 0 {
-                next = next.max(slots.next_free());
-            }
-        }
-        next
+        self.next_where(|slots| slots.free(now) == 0)
     }
 
     /// The table was read: `calls` were made on `utc_day`, the last one at `last`.

@@ -112,6 +112,11 @@ impl Sharing {
             Self::Fixed { .. } => "static",
         }
     }
+
+    /// Whether what a replica may send hangs on what it reads.
+    pub fn is_by_reading(&self) -> bool {
+        matches!(self, Self::Partitions(_) | Self::Readers(_))
+    }
 }
 
 /// The quota of a path of which each of `replicas` would have nothing, as the config calls it, with

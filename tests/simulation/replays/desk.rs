@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use roomcast::core::letter::LetterId;
-use roomcast::core::model::{BaseId, DropReason, Epoch, Origin, Plan, Record, RecordId};
-use roomcast::core::replay::{Book, Opened, Row};
+use roomcast::core::model::{Epoch, Origin, Record, RecordId};
+use roomcast::core::replay::{Book, Opened, Row, nothing};
 
 use super::PARTITION;
 use crate::process::source_id;
@@ -131,20 +131,5 @@ impl World {
         }
         desk.writing.insert(record, rows.into());
         self.write_row(process, record, 0);
-    }
-}
-
-/// The plan of a request that leads to nothing.
-fn nothing() -> Plan {
-    Plan {
-        route: None,
-        account: None,
-        base: BaseId(uuid::Uuid::nil()),
-        messages: Vec::new(),
-        failures: Vec::new(),
-        dropped: Some(DropReason::Replay),
-        when_errors: 0,
-        unknown: None,
-        waits: None,
     }
 }
