@@ -18,6 +18,7 @@ use nats_bed::{
 };
 use roomcast::broker::{Command, Status};
 use roomcast::core::model::{Epoch, PartitionId};
+use roomcast::core::partitions::REST;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -208,6 +209,31 @@ async fn a_standby_takes_over_at_once_when_the_first_stops() {
     assert_eq!(numbers(&second.records(110).await), (0..110).collect::<Vec<_>>());
     assert!(begun.elapsed() < seconds(15), "well before ack_wait: {:?}", begun.elapsed());
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_what_a_reader_gives_back_at_a_stop_rests_a_second_after_its_last_call() {
+    for is_finished in [true, false] {
+        let server = Server::start("");
+        let mut first = Running::ready(&server, 1_000, &[]).await;
+        let jetstream = server.jetstream().await;
+        publish(&jetstream, 0..1).await;
+        let record = first.record().await;
+        let mut second = Running::ready(&server, 1_000, &[]).await;
+        publish(&jetstream, 1..2).await;
+        let last = first.record().await;
+        let called = std::time::Instant::now();
+        first.settle(&record);
+        if is_finished {
+            first.settle(&last);
+        }
+        first.stop().await;
+        publish(&jetstream, 2..3).await;
+        let next = second.record().await;
+        assert!(called.elapsed() >= REST, "the next reader sends after {:?}", called.elapsed());
+        assert_eq!(numbers(&[next]), [if is_finished { 2 } else { 1 }]);
+        second.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use crate::core::letter::Sealed;
 use crate::core::model::{Epoch, Origin, PartitionId, Record, RecordId, SourceId};
-use crate::core::partitions::Fill;
+use crate::core::partitions::{Fill, REST};
 use crate::core::section::Section;
 use crate::core::share::lease::Written;
 
@@ -389,4 +390,12 @@ pub trait Buckets: Send + Sync {
         value: Bytes,
         expected: u64,
     ) -> Boxed<'a, Result<Written, String>>;
+}
+
+/// When the last call that a source caused, as far as it can tell, was a [`REST`] ago: its next reader may
+/// send to the same rooms at once. A record that is not finished may have been sent just now; those that are
+/// finished were so at the latest when the last of them was.
+fn rested_at(is_finished: bool, last_settled: Option<Instant>) -> Instant {
+    let last = if is_finished { last_settled } else { Some(Instant::now()) };
+    last.map_or_else(Instant::now, |last| last + REST)
 }

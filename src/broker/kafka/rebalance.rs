@@ -3,7 +3,7 @@
 //! librdkafka waits for the answer to each rebalance, and goes on being polled meanwhile. An
 //! assignment is answered when it is known where each partition begins; a revocation when every
 //! call away of its partitions has answered, or after [`PATIENCE`], and a second of their rooms' pace has
-//! passed ([`REST`]). What is lost already is given up at once.
+//! passed ([`crate::core::partitions::REST`]). What is lost already is given up at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,8 +16,9 @@ use super::context::{Statistics, give_up};
 use super::offsets::{self, list_of};
 use super::source::{Gone, Source};
 use super::{Arrival, Status};
+use crate::broker::rested_at;
 use crate::core::model::{Epoch, PartitionId};
-use crate::core::partitions::{Alarm, Begin, Partitions, REST};
+use crate::core::partitions::{Alarm, Begin, Partitions};
 
 /// The longest that a revocation is held up for calls away; an account's time limit is shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,12 +116,10 @@ impl Source {
         *first.rested_at.get_or_insert(rested_at) <= Instant::now()
     }
 
-    /// When the last call that this source caused, as far as it can tell, was a [`REST`] ago. A record that
-    /// is not finished may have been sent just now; those that are finished were so at the latest then.
+    /// When the rooms of this source have rested since their last call.
     pub(super) fn rested_at(&self) -> Instant {
         let is_finished = self.partitions.held().all(|(_, _, held)| held.mark.open() == 0);
-        let last = if is_finished { self.last_settled } else { Some(Instant::now()) };
-        last.map_or_else(Instant::now, |last| last + REST)
+        rested_at(is_finished, self.last_settled)
     }
 
     /// Partitions that others have already: nothing is committed.

@@ -2,9 +2,8 @@
 //!
 //! What is given up goes through four steps: nothing more is handed on, the driver's calls away are
 //! waited for, and a second of every room's pace, what is not finished is given back newest first, and
-//! then the pin. The loop goes on
-//! polling meanwhile, or the pin would move on by itself, while calls are away. The part of
-//! [`super::source`] that only partitions have.
+//! then the pin. The loop goes on polling meanwhile, or the pin would move on by itself, while calls are
+//! away. The part of [`super::source`] for partitions and for requests that are read where their source is.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,6 @@ use super::stop::give_back;
 use super::words::{News, Order, Word};
 use crate::broker::Arrival;
 use crate::core::model::Epoch;
-use crate::core::partitions::REST;
 
 /// How often what is finished is deleted from the parts stream. What is deleted was finished for as
 /// long: a server that is killed may forget younger acks, and would wait for what is not there.
@@ -76,7 +74,7 @@ impl Loop {
         self.pulls.last_item = None;
         self.is_assigned = false;
         let held: Vec<Subject> = self.ledger.replies().rev().cloned().collect();
-        let given_back = held.len();
+        let (given_back, rested_at) = (held.len(), self.rested_at());
         tracing::info!(durable = self.source.lane.durable, given_back, "it is given up");
         // Without a connection the pin runs out by itself, and naks would come when others read.
         if let Some(consumer) = self.consumer.as_ref().filter(|_| self.link_is_up()) {
@@ -84,7 +82,7 @@ impl Loop {
             let (name, group) = (consumer.prepared.info.name.clone(), consumer.prepared.group.clone());
             let pin = self.pulls.pin.is_some().then_some(group).flatten();
             tokio::spawn(async move {
-                tokio::time::sleep(REST).await;
+                tokio::time::sleep_until(rested_at.into()).await;
                 give_back(&client, &stream, &name, held, pin.as_deref()).await;
             });
         }

@@ -81,6 +81,8 @@ pub(super) struct Loop {
     /// When this loop began: the zero of the ledger's time.
     began: Instant,
     pub(super) ledger: Ledger<Subject>,
+    /// When a record was last finished.
+    pub(super) last_settled: Option<Instant>,
     pub(super) intake: Intake,
     pub(super) consumer: Option<Consumer>,
     pub(super) pulls: Pulls,
@@ -201,6 +203,7 @@ impl Loop {
             outbox: VecDeque::new(),
             began: now,
             ledger: Ledger::default(),
+            last_settled: None,
             intake,
             consumer: None,
             pulls: Pulls::default(),
@@ -342,6 +345,7 @@ impl Loop {
         }
         let sequence = id.offset.cast_unsigned();
         if let Some(reply) = self.ledger.settle(sequence, self.mono(now)) {
+            self.last_settled = Some(now);
             self.marks.finished(sequence);
             self.ack(sequence, reply);
             self.intake.weigh(self.ledger.bytes(), now);

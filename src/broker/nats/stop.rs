@@ -2,9 +2,10 @@
 //!
 //! Giving back is a nak of every message still held, and the pin. That is safe for order only
 //! here: nobody works on them any more, and whoever reads next gathers all that is pending before it
-//! hands anything on ([`super::ledger`]).
+//! hands anything on ([`super::ledger`]). Who reads gives back a second after its last call: the next reader
+//! does not know what a room had of its pace.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::stream::Stream;
@@ -17,7 +18,7 @@ use super::parts;
 use super::setup::Prepared;
 use super::source::{Consumer, Loop};
 use super::words::News;
-use crate::core::partitions::REST;
+use crate::broker::rested_at;
 
 /// How long the last acks may take.
 const LAST_ACKS: Duration = Duration::from_secs(5);
@@ -52,8 +53,8 @@ impl Loop {
         }
         let held: Vec<Subject> = self.ledger.replies().rev().cloned().collect();
         tracing::info!(given_back = held.len(), "the source stops");
-        if self.source.lane.is_part && is_holder {
-            tokio::time::sleep(REST).await;
+        if is_holder {
+            tokio::time::sleep_until(self.rested_at().into()).await;
         }
         let Prepared { client, stream, info, group, .. } = &consumer.prepared;
         let pin = group.as_deref().filter(|_| is_holder);
@@ -74,6 +75,11 @@ impl Loop {
         if nothing_waits || (is_whole && self.is_assigned) {
             self.say_finished(&parts.generation, head.filter(|_| nothing_waits));
         }
+    }
+
+    /// When the rooms of what is read have rested since their last call.
+    pub(super) fn rested_at(&self) -> Instant {
+        rested_at(self.ledger.held() == 0, self.last_settled)
     }
 
     pub(super) fn link_is_up(&self) -> bool {
