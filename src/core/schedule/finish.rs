@@ -113,7 +113,7 @@ impl Scheduler {
         if self.full_rooms.is_empty() || !self.full_rooms.contains_key(&room) {
             return;
         }
-        if self.lanes.live_jobs_in(room) <= self.settings.max_waiting_per_room / 2 {
+        if !self.lanes.has_as_many_as(self.settings.max_waiting_per_room / 2 + 1, room) {
             for partition in self.full_rooms.remove(&room).unwrap_or_default() {
                 self.held.pause(partition, None, &mut self.effects);
             }

@@ -119,7 +119,7 @@ impl Scheduler {
                 continue;
             }
             let full = message.priority != Priority::Background
-                && self.lanes.live_jobs_in(room) >= self.settings.max_waiting_per_room;
+                && self.lanes.has_as_many_as(self.settings.max_waiting_per_room, room);
             let on_full = self.settings.routes[usize::from(message.route.0)].on_full;
             let priority = message.priority;
             let oldest = if full && !gone && on_full == OnFull::DropOldest {

@@ -180,8 +180,7 @@ impl Lanes {
         let (room, lane) = (job.room, job.message.priority as usize);
         let key = u32_key(self.jobs.insert(job));
         let entry = &mut self.rooms[room as usize];
-        entry.jobs += 1;
-        entry.background += u32::from(lane == Priority::Background as usize);
+        entry.comes(lane);
         self.paths[entry.path as usize].jobs += 1;
         let tail = std::mem::replace(&mut entry.lane_mut(lane).tail, key);
         match tail {
@@ -208,8 +207,7 @@ impl Lanes {
         }
         let job = self.jobs.remove(key as usize);
         let entry = &mut self.rooms[room as usize];
-        entry.jobs -= 1;
-        entry.background -= u32::from(lane == Priority::Background as usize);
+        entry.goes(lane);
         self.paths[entry.path as usize].jobs -= 1;
         match job.prev {
             NONE => entry.lane_mut(lane).head = job.next,
@@ -248,6 +246,7 @@ impl Lanes {
         let lane = priority as usize;
         let ring = &mut self.paths[path].rings[lane];
         ring.look_ahead(|room| self.rooms.expect_start(room as usize));
+        self.cooling.look_ahead(|room| self.rooms.expect_start(room as usize));
         let head = |room: u32| Some(self.rooms.get(room as usize)?.lane(lane).head as usize);
         if let Some(head) = ring.asked_for(ROOM_COMES).and_then(head) {
             self.jobs.expect(head);
@@ -299,9 +298,7 @@ impl Lanes {
             let (room, lane) = (job.room, job.message.priority as usize);
             let entry = &mut self.rooms[room as usize];
             if self.paths[entry.path as usize].limits.are_any() {
-                entry.taken += 1;
-                entry.taken_high += u32::from(lane == Priority::High as usize);
-                entry.taken_background += u32::from(lane == Priority::Background as usize);
+                entry.take_place(lane);
             }
             self.set_state(room, lane, LaneState::Away);
         }
@@ -352,13 +349,8 @@ impl Lanes {
     /// Moves every lane whose time has come.
     pub fn turn(&mut self, now: Mono) {
         while let Some((room, priority)) = self.cooling.pop(now) {
-            if let Some(later) = self.cooling.upcoming() {
-                self.rooms.expect_start(later as usize);
-            }
             let entry = &mut self.rooms[room as usize];
-            entry.taken -= 1;
-            entry.taken_high -= u32::from(priority == Priority::High);
-            entry.taken_background -= u32::from(priority == Priority::Background);
+            entry.place_returns(priority as usize);
             if entry.jobs == 0 {
                 self.forget_if_idle(room);
             } else if entry.states.contains(&LaneState::Pace) {

@@ -22,6 +22,8 @@ const KEPT: usize = 1 << 10;
 #[derive(Debug, Default)]
 pub struct Cooling {
     places: VecDeque<Place>,
+    /// So many of the first ones were asked for by [`Cooling::look_ahead`].
+    asked: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +43,18 @@ impl Cooling {
     pub fn pop(&mut self, now: Mono) -> Option<(u32, Priority)> {
         let place = *self.places.front().filter(|place| place.free_at <= now)?;
         self.places.pop_front();
+        self.asked = self.asked.saturating_sub(1);
         if self.places.is_empty() {
             self.places.shrink_to(KEPT);
         }
         Some((place.room, place.priority))
     }
 
-    /// The room of a place that comes back soon.
-    pub fn upcoming(&self) -> Option<u32> {
-        self.places.get(AHEAD).map(|place| place.room)
+    /// Asks for the rooms of places that come back soon: two at a time, until it is far enough ahead.
+    pub fn look_ahead(&mut self, ask: impl Fn(u32)) {
+        let to = (self.asked + 2).min(AHEAD).min(self.places.len());
+        (self.asked..to).for_each(|at| ask(self.places[at].room));
+        self.asked = self.asked.max(to);
     }
 
     /// When the next place is free.

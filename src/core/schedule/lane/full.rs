@@ -11,10 +11,11 @@ use crate::core::model::Priority;
 const LIVE: usize = Priority::Background as usize;
 
 impl Lanes {
-    /// Live messages of a room, waiting or away.
-    pub fn live_jobs_in(&self, room: u32) -> usize {
+    /// Whether a room has so many live messages, waiting or away.
+    pub fn has_as_many_as(&self, live: usize, room: u32) -> bool {
         let room = &self.rooms[room as usize];
-        (room.jobs - room.background) as usize
+        // Most rooms have fewer messages in all, and their second line is not looked at.
+        room.jobs as usize >= live && (room.jobs - room.background) as usize >= live
     }
 
     /// The oldest live job of a room that no call carries: the first of the lane that `first` names, or
