@@ -15,7 +15,7 @@ use super::index::Index;
 use super::job::{Job, NONE};
 use super::pace::Cooling;
 use super::pool::Pool;
-use super::ring::Ring;
+use super::ring::{Ring, TOGETHER};
 use super::room::{LaneState, PathLanes, RoomEntry, RoomLimits, counter};
 use super::status::Waiting;
 use crate::core::model::{AccountId, Path, Priority, Room};
@@ -39,10 +39,10 @@ pub struct Lanes {
 /// In a due token, the place of the lane; this one means: the room may be there again.
 const THERE: u64 = 7;
 
-/// So many decisions after a room was asked for, its messages are; and so many after it, what a
-/// message refers to. The rest is what is left of the look ahead for that to come.
-const ROOM_COMES: usize = 6;
-const MESSAGE_COMES: usize = 12;
+/// So many rooms after a room was asked for, its messages are; and so many after it, what a message refers
+/// to. The rest is what is left of the look ahead for that to come.
+const ROOM_COMES: usize = TOGETHER;
+const MESSAGE_COMES: usize = 2 * TOGETHER;
 
 /// The place of a path in the list of all accounts' paths.
 pub fn path_index(account: AccountId, path: Path) -> usize {
@@ -241,17 +241,25 @@ impl Lanes {
         self.paths[path].rings[priority as usize].len() > 0
     }
 
-    /// Asks for the memory of what is served soon, and returns a message that is served very soon.
-    pub fn look_ahead(&mut self, path: usize, priority: Priority) -> Option<&Job> {
+    /// Asks for the memory of what is served soon, and tells of the messages that are served very soon.
+    pub fn look_ahead(&mut self, path: usize, priority: Priority, mut tell: impl FnMut(&Job)) {
         let lane = priority as usize;
         let ring = &mut self.paths[path].rings[lane];
-        ring.look_ahead(|room| self.rooms.expect_start(room as usize));
+        let rooms = ring.look_ahead(|room| self.rooms.expect_start(room as usize));
+        if rooms == 0 {
+            return;
+        }
         self.cooling.look_ahead(|room| self.rooms.expect_start(room as usize));
         let head = |room: u32| Some(self.rooms.get(room as usize)?.lane(lane).head as usize);
-        if let Some(head) = ring.asked_for(ROOM_COMES).and_then(head) {
-            self.jobs.expect(head);
+        for ago in 1..=rooms {
+            if let Some(head) = ring.asked_for(ROOM_COMES + ago).and_then(head) {
+                self.jobs.expect(head);
+            }
+            let message = ring.asked_for(MESSAGE_COMES + ago).and_then(head);
+            if let Some(job) = message.and_then(|head| self.jobs.get(head)) {
+                tell(job);
+            }
         }
-        self.jobs.get(ring.asked_for(MESSAGE_COMES).and_then(head)?)
     }
 
     /// Whether this job could leave at once in another's call: it heads a ready lane.

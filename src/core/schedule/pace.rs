@@ -50,9 +50,9 @@ impl Cooling {
         Some((place.room, place.priority))
     }
 
-    /// Asks for the rooms of places that come back soon: two at a time, until it is far enough ahead.
+    /// Asks for the rooms of places that come back soon and were not asked for yet.
     pub fn look_ahead(&mut self, ask: impl Fn(u32)) {
-        let to = (self.asked + 2).min(AHEAD).min(self.places.len());
+        let to = AHEAD.min(self.places.len());
         (self.asked..to).for_each(|at| ask(self.places[at].room));
         self.asked = self.asked.max(to);
     }

@@ -234,11 +234,11 @@ impl Scheduler {
 
     /// Asks for the memory of what will be called out soon.
     fn look_ahead(&mut self, place: usize, priority: Priority) {
-        if let Some(job) = self.lanes.look_ahead(place, priority) {
+        self.lanes.look_ahead(place, priority, |job| {
             self.held.expect(job.group, job.record);
             ahead::fetch_shared(&job.message.room.0);
             ahead::fetch_shared(&job.message.content);
-        }
+        });
     }
 
     /// Makes the call that carries `first` and whatever may go with it.

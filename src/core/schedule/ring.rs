@@ -12,6 +12,9 @@ const LINK: usize = 12;
 /// waits there. A decision takes about as long as memory does, and what was asked for must not be
 /// driven out again before it is looked at.
 const AHEAD: usize = 16;
+/// So many rooms are asked for at once. A look-up of a page of memory takes as long as one of the memory, and a
+/// processor does several at a time only when it meets them close together.
+pub const TOGETHER: usize = 4;
 
 /// Where a lane stands in its ring: a link, and the place in it in the lowest four bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,23 +151,26 @@ impl Ring {
         }
     }
 
-    /// Says whose memory is to be asked for now: that of one more room, or of two while it begins.
-    pub fn look_ahead(&mut self, mut ask: impl FnMut(u32)) {
-        let mut steps = 2;
-        while steps > 0
-            && self.distance < AHEAD
-            && let Some((link, place)) = self.behind_asked()
-        {
-            steps -= 1;
+    /// Says whose memory is to be asked for now, and of how many rooms: of [`TOGETHER`] more once as many have
+    /// been served, of fewer where lanes have left.
+    pub fn look_ahead(&mut self, mut ask: impl FnMut(u32)) -> usize {
+        let mut rooms = 0;
+        if self.distance + TOGETHER > AHEAD {
+            return rooms;
+        }
+        for _ in 0..TOGETHER {
+            let Some((link, place)) = self.behind_asked() else { break };
             self.asked = Some((link, place));
             let room = self.links[link as usize].rooms[usize::from(place)];
             if room != NONE {
                 ask(room);
+                rooms += 1;
                 self.distance += 1;
                 self.recent[self.at] = room;
                 self.at = (self.at + 1) % AHEAD;
             }
         }
+        rooms
     }
 
     fn behind_asked(&self) -> Option<(u32, u8)> {
@@ -236,7 +242,8 @@ mod tests {
             ring.remove(stand);
             ring.look_ahead(|room| asked.push(room));
             let ahead = *asked.last().unwrap() as usize - turn;
-            assert!(ahead <= AHEAD && (ahead == AHEAD || !(AHEAD..980).contains(&turn)), "{turn}: {ahead}");
+            let is_far = ahead + TOGETHER > AHEAD || !(AHEAD..980).contains(&turn);
+            assert!(ahead <= AHEAD && is_far, "{turn}: {ahead}");
         }
         let mut once = asked.clone();
         once.dedup();
