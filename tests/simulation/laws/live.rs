@@ -14,6 +14,7 @@ use roomcast::core::schedule::status::GateState;
 use roomcast::core::time::Mono;
 
 use super::WINDOW;
+use crate::calls::What;
 use crate::spec::{EventNo, MessageNo};
 use crate::world::{ProcessNo, World};
 
@@ -54,7 +55,8 @@ impl World {
             let before = waits.rooms.insert(to.clone(), self.now);
             let is_idle = before.is_none_or(|before| self.now.since(before) >= IDLE);
             let is_live = message.priority != Priority::Background && message.path == Path::Room;
-            if is_alone && is_live && is_idle && !self.is_held_for(process, event, number) {
+            let is_free = !self.is_held_for(process, event, number) && !self.is_called(process, &to);
+            if is_alone && is_live && is_idle && is_free {
                 let waits = &mut self.processes[process].watch.waits;
                 let calls = waits.background.get(&account).copied().unwrap_or(0);
                 waits.since.insert(to, (number, self.now, calls));
@@ -69,6 +71,16 @@ impl World {
         others.flat_map(|other| self.spec.events[other].messages.clone()).any(|other| {
             let other = &self.spec.messages[other];
             (other.account, &other.room) == (wanted.account, &wanted.room)
+        })
+    }
+
+    /// Whether a call of a process to a room is away. One of an assignment that has ended still holds up the
+    /// next message of its lane.
+    fn is_called(&self, process: ProcessNo, (account, room): &(usize, Arc<str>)) -> bool {
+        let life = self.processes[process].life;
+        self.calls.values().filter(|away| (away.process, away.life) == (process, life)).any(|away| {
+            let What::Send(attempt) = &away.what else { return false };
+            away.account == *account && attempt.items.iter().any(|item| item.room.0 == *room)
         })
     }
 
