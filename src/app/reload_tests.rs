@@ -276,3 +276,12 @@ fn directories_come_go_and_change() {
     let problems = bed.refused(&(routed("rooms") + &source + table));
     assert!(problems[0].key == "sources.new" && problems[0].wanted.contains("restart"), "{problems:#?}");
 }
+
+#[test]
+fn a_broken_directory_is_told_of_once_and_not_by_the_route_that_names_it() {
+    let named = "name = \"rest\"\nrooms = { directory = \"rooms\" }";
+    let broken = with(&[("name = \"rest\"", named)]) + "[directories.rooms]\nkind = \"file\"\n";
+    let problems = bed(CONFIG).refused(&broken);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(problems[0].key.starts_with("directories.rooms"), "{problems:#?}");
+}
