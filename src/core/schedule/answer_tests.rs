@@ -117,3 +117,20 @@ fn a_full_room_goes_on_when_its_live_messages_are_fewer_whatever_replays_wait() 
     assert!(bed.paused.is_empty());
     bed.answer_room("a", &failed());
 }
+
+#[test]
+fn a_full_room_goes_on_the_moment_half_of_it_is_free_and_one_of_a_single_place_when_it_is_empty() {
+    for (most, left) in [(10, 5), (7, 3), (1, 0)] {
+        let mut settings = settings();
+        settings.max_waiting_per_room = most;
+        let mut bed = Bed::new(settings, 1);
+        for n in 0..=most {
+            bed.one("a", &n.to_string(), None);
+        }
+        for finished in 0..=most {
+            let holds = most + 1 - finished;
+            assert_eq!(bed.paused.is_empty(), holds <= left, "{holds} of {most}");
+            bed.answer(&ACCEPTED);
+        }
+    }
+}

@@ -131,3 +131,17 @@ fn expired_messages_are_letters_and_no_flood() {
     bed.pass(Duration::from_secs(1));
     assert!(bed.intake && bed.letters.len() == 50);
 }
+
+#[test]
+fn after_a_flood_its_source_is_counted_anew_in_all_classes() {
+    let mut bed = guarded();
+    letters(&mut bed, 10, Class::Garbled, Some(0));
+    letters(&mut bed, 11, Class::Mapping, Some(0));
+    assert!(!bed.intake);
+    bed.scheduler.handle_looked_at(bed.now.mono);
+    bed.pass(Duration::ZERO);
+    letters(&mut bed, 10, Class::Garbled, Some(0));
+    assert!(bed.intake, "those from before the flood count no more");
+    letters(&mut bed, 1, Class::Garbled, Some(0));
+    assert!(!bed.intake);
+}

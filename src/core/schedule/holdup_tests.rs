@@ -105,6 +105,23 @@ fn p10_a_partition_that_waits_for_keys_says_how_many() {
 }
 
 #[test]
+fn p10_a_partition_that_waits_for_letters_says_how_many() {
+    use crate::core::model::{BaseId, Class, Failure};
+    let mut bed = Bed::new(Settings { max_waiting_per_room: 2, ..holding(1_000) }, 1);
+    bed.hold_letters = true;
+    for text in ["a", "b", "c"] {
+        bed.one("full", text, None);
+    }
+    for _ in 0..2 {
+        let (base, class, rooms) = (BaseId(uuid::Uuid::nil()), Class::Mapping, Vec::new());
+        let failure = Failure { base, class, error: String::new(), rooms };
+        bed.record_with(0, Vec::new(), vec![failure]);
+    }
+    let holdups = told(&bed);
+    assert_eq!((holdups.len(), holdups[0].letters, holdups[0].held_records), (1, 2, 5));
+}
+
+#[test]
 fn p5_bytes_are_divided_like_records() {
     let bytes = 8 << 20;
     let settings = Settings {

@@ -349,6 +349,25 @@ mod tests {
         assert_eq!((utc_day, calls), (today + 1, 1));
     }
 
+    #[test]
+    fn whichever_account_waits_for_a_slot_is_woken_when_it_comes_back() {
+        use crate::core::model::Message;
+        let mut settings = settings();
+        settings.accounts[0].limits.paths[Path::Broadcast as usize].calls_per_second = 1;
+        settings.accounts = vec![settings.accounts[0].clone(); 3];
+        for account in [0, 1, 2].map(AccountId) {
+            let mut bed = Bed::new(settings.clone(), 1);
+            for text in ["x", "y"] {
+                let message = super::super::test_bed::message("", text, None);
+                bed.record(0, vec![Message { account, path: Path::Broadcast, ..message }]);
+            }
+            bed.answer(&super::super::test_bed::ACCEPTED);
+            assert_eq!(bed.away.len(), 0, "{account:?}");
+            let slot = bed.now.mono + std::time::Duration::from_millis(1_005);
+            assert_eq!(bed.scheduler.poll_wake(bed.now), Some(slot), "{account:?}");
+        }
+    }
+
     fn shares(ready: [bool; 4], calls: usize) -> [usize; 4] {
         let mut turn = Turn::default();
         let mut served = [0; 4];

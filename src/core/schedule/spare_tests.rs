@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::test_bed::{ACCEPTED, Bed, message, settings};
 use crate::core::model::{Message, Path, Priority};
+use crate::core::provider::{Outcome, Trouble};
 
 /// Calls a second that the account may make.
 const QUOTA: u32 = 100;
@@ -133,4 +134,25 @@ fn a_room_keeps_a_quarter_of_its_pace_for_live_messages() {
     assert_eq!(sent, 15, "of the 20 in a second");
     bed.one("b0", "live", None);
     assert_eq!(bed.contents_away(), ["live"], "a live one finds a place at once");
+}
+
+/// Else a path on which only replays wait would stay shut for as long as its quota is slow.
+#[test]
+fn a_replay_that_probes_a_gate_does_not_wait_for_its_part() {
+    let mut settings = settings();
+    let room = &mut settings.accounts[0].limits.paths[Path::Room as usize];
+    (room.calls_per_second, room.calls_per_minute) = (10, Some(6));
+    let mut bed = Bed::new(settings, 1);
+    bed.pass(Duration::from_secs(60));
+    for n in 0..9 {
+        bed.record(0, vec![background(n)]);
+    }
+    while !bed.away.is_empty() {
+        bed.answer(&ACCEPTED);
+    }
+    bed.pass(Duration::from_secs(60));
+    assert_eq!(bed.away.len(), 1);
+    bed.answer(&Outcome::Closed(Trouble::default()));
+    bed.pass(Duration::from_secs(5));
+    assert_eq!(bed.away.len(), 1, "the next of them may leave eleven seconds after the last");
 }

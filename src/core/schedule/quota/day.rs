@@ -331,6 +331,7 @@ mod tests {
         assert!(day.ask(NOON).is_some());
         day.written(NOON);
         day.set_share(10, Mono(1));
+        day.set_limit(10);
         assert!(day.granted(NOON), "the call that was counted is still to be made");
         assert!(!day.begin_recount(Mono(1)), "nothing was gained");
     }

@@ -149,3 +149,36 @@ fn a_path_is_shut_when_one_of_its_quotas_is_nobodys() {
     day.day.as_mut().unwrap().set_share(0, at(0));
     assert!(calls.is_shut() && messages.is_shut() && minute.is_shut() && day.is_shut());
 }
+
+#[test]
+fn slots_are_ample_while_more_than_the_part_for_live_messages_is_free() {
+    let part = 40 / KEPT_FREE;
+    let mut slots = Slots::new(40, SECOND, at(0));
+    slots.take(40 - part - 1);
+    assert!(slots.is_ample(at(10)));
+    slots.take(1);
+    assert!(!slots.is_ample(at(10)), "the last ones are for live messages");
+    let mut one = Slots::new(1, SECOND, at(0));
+    assert!(one.is_ample(at(10)));
+    one.take(1);
+    assert!(!one.is_ample(at(10)), "a part of few is none, and there must be one");
+}
+
+#[test]
+fn slots_may_be_ample_when_those_that_are_short_get_one_back() {
+    let of = crate::core::provider::PathQuota {
+        calls_per_second: 2,
+        messages_per_second: Some(1_000),
+        calls_per_minute: Some(100),
+        calls_per_day: None,
+    };
+    let mut quota = Quota::new(&of, at(0));
+    let now = at(100_000);
+    assert_eq!((quota.is_ample(now), quota.next_ample(now)), (true, None));
+    quota.take(1);
+    quota.take(1);
+    assert_eq!((quota.is_ample(now), quota.next_ample(now)), (false, None), "no call has answered");
+    quota.give_back(1, now);
+    assert_eq!(quota.next_ample(now), Some(at(101_005)), "of the minute there are enough");
+    assert!(!quota.is_ample(at(101_004)) && quota.is_ample(at(101_005)));
+}
