@@ -229,4 +229,4 @@ fn header(record: &Record, name: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -4,7 +4,7 @@ use super::*;
 use crate::core::letter::{Letter, Names, Sealed};
 use crate::core::model::{AccountId, Epoch, PartitionId, RecordId, RouteId, SourceId, Tries};
 
-pub(super) fn record() -> Record {
+pub(in crate::core) fn record() -> Record {
     let header = |name: &str, value: &str| (Arc::from(name), Bytes::copy_from_slice(value.as_bytes()));
     Record {
         id: RecordId { source: SourceId(0), partition: PartitionId(3), epoch: Epoch(1), offset: 77 },
@@ -17,7 +17,7 @@ pub(super) fn record() -> Record {
     }
 }
 
-pub(super) fn letter(record: Record) -> Letter {
+pub(in crate::core) fn letter(record: Record) -> Letter {
     Letter {
         record: Arc::new(record),
         base: BaseId(Uuid::from_u128(5)),
@@ -30,7 +30,7 @@ pub(super) fn letter(record: Record) -> Letter {
     }
 }
 
-pub(super) fn names() -> Names {
+pub(in crate::core) fn names() -> Names {
     Names {
         sources: vec!["live".into(), "live.replay".into()],
         accounts: vec!["match".into()],
@@ -38,7 +38,7 @@ pub(super) fn names() -> Names {
     }
 }
 
-pub(super) fn asked() -> Asked {
+pub(in crate::core) fn asked() -> Asked {
     Asked {
         id: Uuid::from_u128(9),
         by: "ann@host".to_owned(),
@@ -49,7 +49,7 @@ pub(super) fn asked() -> Asked {
 }
 
 /// The record of a request, as the replay source reads it.
-pub(super) fn request(sealed: &Sealed) -> Record {
+pub(in crate::core) fn request(sealed: &Sealed) -> Record {
     let mut headers = sealed.headers.clone();
     headers.extend(asked().headers());
     Record {

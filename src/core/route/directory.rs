@@ -193,4 +193,21 @@ mod tests {
             matches!(all.get(one, "b"), Lookup::Known(_)) && matches!(all.get(one, "a"), Lookup::Unknown)
         );
     }
+
+    /// A reload hands what is known on to the directory of the same name, whatever its id is then.
+    #[test]
+    fn what_a_directory_held_is_taken_out_whole_and_once() {
+        let (one, other) = (DirectoryId(0), DirectoryId(1));
+        let mut all = Directories::new(2);
+        assert!(all.take(one).is_none(), "nothing was loaded");
+        for (id, key) in [(one, "a"), (other, "b")] {
+            let mut map = Map::default();
+            map.insert(key, &["1001"]);
+            all.load(id, map);
+        }
+        let taken = all.take(one).expect("it was loaded");
+        assert!(taken.get("a").is_some() && taken.get("b").is_none());
+        assert!(matches!(all.get(one, "a"), Lookup::NotLoaded) && all.take(one).is_none());
+        assert!(all.knows(other, "b") && all.take(DirectoryId(2)).is_none());
+    }
 }

@@ -16,6 +16,8 @@ mod make;
 mod message;
 mod plan;
 mod replay;
+#[cfg(test)]
+mod replay_tests;
 mod rooms;
 mod rule;
 mod template;
