@@ -93,7 +93,7 @@ impl Turn<'_> {
         if let Some(owed) = self.replay.and_then(Replay::base) {
             return owed;
         }
-        let route = self.plan.route.map_or("", |id| &self.rules.rules[usize::from(id.0)].policy.name);
+        let route = self.plan.route.map_or("", |id| self.rules.name_of(id));
         // A route has a handful of messages.
         self.identity().base(route, u32::try_from(index).unwrap_or(u32::MAX))
     }

@@ -383,6 +383,22 @@ fn policies_are_found_by_the_ids_that_routes_have_after_a_reload() {
     assert_eq!(names(&rules), [(0, "other".to_owned()), (7, "gifts".to_owned())]);
 }
 
+/// A route that was taken out or has moved leaves the others their ids, and gaps between them.
+#[test]
+fn p3_messages_have_the_same_ids_after_a_reload_whatever_ids_the_routes_have_then() {
+    let routes = || rules(json!([gifts(&json!({})), gifts(&json!({ "name": "other" }))]));
+    let ids =
+        |plan: &Plan| plan.messages.iter().map(|message| (message.id, message.base)).collect::<Vec<_>>();
+    let first = routes().plan(&event());
+    for after in [[RouteId(7), RouteId(1)], [RouteId(1), RouteId(0)]] {
+        let mut rules = routes();
+        rules.set_ids(after.to_vec());
+        let plan = rules.plan(&event());
+        assert_eq!((plan.route, letters(&plan)), (Some(after[0]), vec![]));
+        assert_eq!((plan.base, ids(&plan)), (first.base, ids(&first)));
+    }
+}
+
 /// A patch that looks at `$key` needs it.
 #[test]
 fn keys_are_read_as_the_source_of_the_letter_says() {
