@@ -81,7 +81,7 @@ impl Rules {
             Ok((request, record)) => self.plan_replay(&request, &record, beside, directories),
             Err(why) => {
                 let mut plan = self.plan_with(record, directories);
-                (plan.messages, plan.waits) = (Vec::new(), None);
+                (plan.messages, plan.waits, plan.dropped) = (Vec::new(), None, None);
                 plan.failures = vec![failure(plan.base, Class::Garbled, why, Vec::new())];
                 plan
             }

@@ -47,7 +47,11 @@ fn rules_of(live: Json, routes: Json) -> Rules {
     let provider = Arc::from(provider.expect("the account can be used"));
     let accounts = [AccountView { id: AccountId(0), name: "match".into(), provider }];
     let directory = DirectoryView { id: DirectoryId(0), name: "rooms".into(), unknown: Unknown::DeadLetter };
-    let (live, other, root) = (table(live), Table::new(), table(json!({ "routes": routes })));
+    let (live, other, root) = (
+        table(live),
+        Table::new(),
+        table(Json::Object([("routes".to_owned(), routes)].into_iter().collect())),
+    );
     let live = Section::new("sources.live", &live, Place::Nowhere, &report);
     let other = Section::new("sources.other", &other, Place::Nowhere, &report);
     let root = Section::new("", &root, Place::Nowhere, &report);
@@ -366,6 +370,9 @@ fn a_request_is_opened_and_one_that_is_none_becomes_a_letter_that_says_why() {
     let plan = rules.plan_request(&record, LIVE, &Directories::default());
     let error = "it has no roomcast-letter header";
     assert_eq!((rooms(&plan), letters(&plan)), (vec![], vec![(Class::Garbled, error, vec![])]));
+    let without_value = Record { value: None, ..record.clone() };
+    let plan = rules.plan_request(&without_value, LIVE, &Directories::default());
+    assert_eq!((plan.dropped, letters(&plan)), (None, vec![(Class::Garbled, error, vec![])]));
     // Whatever the routes would make of it, they are not asked.
     assert!(waiting.plan(&record).waits.is_some());
     assert_eq!(waiting.plan_request(&record, LIVE, &Directories::default()).waits, None);
