@@ -25,6 +25,9 @@ use crate::world::{ProcessNo, World};
 
 /// The provider counts in windows of a second.
 const WINDOW: Duration = Duration::from_secs(1);
+/// So often a message may be refused for its own sake. Once is enough, but for twenty refusals in a row, which
+/// speak of the account: those may come between the acceptance and the answer.
+const REFUSED: u32 = 5;
 /// The first wait after a failed try that was the message's own fault; each further one is twice as
 /// long, up to the longest, and jitter only adds.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -123,6 +126,8 @@ struct Tries {
     mark: u64,
     /// Failed tries that were its own fault: another call was accepted meanwhile.
     own: u32,
+    /// Refusals of it alone while another call was accepted: it is the message that is wrong.
+    refused: u32,
     not_before: Mono,
 }
 
@@ -179,8 +184,13 @@ impl World {
             );
             let too_late = watch.expires.get(&number).is_some_and(|at| now >= *at);
             assert!(!too_late, "time-to-live: message {number} is sent after {:?}", message.expires);
-            let tries = watch.tries.entry(number).or_insert(Tries { call: 0, mark, own: 0, not_before: now });
+            let first = Tries { call: 0, mark, own: 0, refused: 0, not_before: now };
+            let tries = watch.tries.entry(number).or_insert(first);
             tries.call = attempt.id.0;
+            assert!(
+                tries.refused < REFUSED,
+                "P5: message {number} was refused {REFUSED} times for its own sake and goes out again"
+            );
             assert!(
                 now >= tries.not_before,
                 "backoff: message {number} is repeated at {now:?}, {} failures, not before {:?}",
@@ -307,6 +317,8 @@ impl World {
             if let Some(tries) = watch.tries.get_mut(&number).filter(|tries| tries.call == attempt.id.0) {
                 let own_fault = *accepted > tries.mark;
                 tries.mark = *accepted;
+                let is_refused = matches!(outcome, Outcome::Refused { .. }) && attempt.items.len() == 1;
+                tries.refused += u32::from(is_refused && own_fault);
                 if matches!(outcome, Outcome::Failed(_) | Outcome::Uncertain(_)) && own_fault {
                     let wait = FIRST_WAIT * 2_u32.pow(tries.own.min(20));
                     tries.own += 1;
