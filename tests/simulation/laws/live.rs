@@ -29,7 +29,7 @@ const EVEN: f64 = 0.9;
 /// What is watched of it within one life of a process.
 #[derive(Debug, Default)]
 pub struct Waits {
-    /// Calls of nothing but background messages, by account.
+    /// Calls of nothing but background messages, by account, without those that probed a gate.
     background: BTreeMap<usize, u32>,
     /// When those of the last second left.
     left: BTreeMap<usize, VecDeque<Mono>>,
@@ -121,7 +121,6 @@ impl World {
             );
         }
         if is_background {
-            *self.processes[process].watch.waits.background.entry(account).or_default() += 1;
             self.law_even(process, account, quota);
         }
     }
@@ -134,7 +133,9 @@ impl World {
         if snapshot.accounts[account][Path::Room as usize].gate != GateState::Open {
             return;
         }
-        let left = self.processes[process].watch.waits.left.entry(account).or_default();
+        let waits = &mut self.processes[process].watch.waits;
+        *waits.background.entry(account).or_default() += 1;
+        let left = waits.left.entry(account).or_default();
         left.push_back(now);
         while left.front().is_some_and(|first| now.since(*first) > Duration::from_secs(1)) {
             left.pop_front();
