@@ -26,7 +26,7 @@ impl Turn<'_> {
     /// What a filter says when it fails, for a letter of class `mapping`: then there is no message.
     pub(super) fn make(
         &mut self,
-        id: RouteId,
+        (id, name): (RouteId, &str),
         send: &Send,
         input: &Input,
         (priority, rooms, users): (Priority, Vec<Room>, &[String]),
@@ -38,8 +38,10 @@ impl Turn<'_> {
         }
         let wanted = |index: &usize| only.is_none_or(|only| only == *index);
         let (rooms, refused) = checked(send, rooms);
+        let bases: Vec<BaseId> = (0..send.messages.len()).map(|index| self.base(name, index)).collect();
         if rooms.is_empty() {
-            (0..send.messages.len()).filter(wanted).for_each(|index| self.refuse(index, &refused));
+            let wanted = bases.iter().enumerate().filter(|(index, _)| wanted(index));
+            wanted.for_each(|(_, base)| self.refuse(*base, &refused));
             return Ok(());
         }
         let key = send.conflate.as_ref().map(|filter| conflate::key(filter, input, users)).transpose()?;
@@ -47,7 +49,6 @@ impl Turn<'_> {
         if let Some(trace) = self.trace.as_deref_mut() {
             trace.conflate = newest_of.map(|value| value.to_json());
         }
-        let bases: Vec<BaseId> = (0..send.messages.len()).map(|index| self.base(index)).collect();
         let filled: Result<Vec<(usize, BaseId, Filled)>, String> = send
             .messages
             .iter()
@@ -60,7 +61,7 @@ impl Turn<'_> {
         let path = send.target.path();
         let one_by_one = send.account.provider.limits().rooms_per_call == 1 && path != Path::Broadcast;
         for (index, base, filled) in filled? {
-            self.refuse(index, &refused);
+            self.refuse(base, &refused);
             let Filled { kind, sender, ext, options } = filled;
             let draft = Draft { path, users, kind, sender, ext, options, priority, base };
             let content: Arc<Content> = match send.account.provider.render(&draft) {
@@ -88,22 +89,20 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// The base id of a message of the route that took the event.
-    fn base(&self, index: usize) -> BaseId {
+    /// The base id of a message of the route of that name, which took the event.
+    fn base(&self, name: &str, index: usize) -> BaseId {
         if let Some(owed) = self.replay.and_then(Replay::base) {
             return owed;
         }
-        let route = self.plan.route.map_or("", |id| self.rules.name_of(id));
         // A route has a handful of messages.
-        self.identity().base(route, u32::try_from(index).unwrap_or(u32::MAX))
+        self.identity().base(name, u32::try_from(index).unwrap_or(u32::MAX))
     }
 
     /// Letters of a message for the rooms that the provider would not take.
-    fn refuse(&mut self, index: usize, refused: &Refused) {
+    fn refuse(&mut self, base: BaseId, refused: &Refused) {
         if refused.is_empty() {
             return;
         }
-        let base = self.base(index);
         let letters = refused.iter().map(|(why, rooms)| failure(base, Class::Invalid, why, rooms.clone()));
         self.plan.failures.extend(letters);
     }

@@ -175,11 +175,6 @@ impl Rules {
         found.map_or_else(KeyFormat::default, |view| view.key_format)
     }
 
-    /// The name of a route by its id, which is not its place after a reload.
-    fn name_of(&self, route: RouteId) -> &str {
-        self.routes().find(|(id, _)| *id == route).map_or("", |(_, rule)| &*rule.policy.name)
-    }
-
     /// The routes in their order, with their ids.
     fn routes(&self) -> impl Iterator<Item = (RouteId, &Rule)> {
         // More routes than ids are refused at the start.

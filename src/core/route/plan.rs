@@ -269,14 +269,14 @@ impl<'t> Turn<'t> {
             return;
         };
         self.plan.account = Some(send.account.id);
-        if let Err(why) = self.send(id, send, input, key_error) {
+        if let Err(why) = self.send((id, &rule.policy.name), send, input, key_error) {
             self.plan.failures.push(failure(self.plan.base, Class::Mapping, why, Vec::new()));
         }
     }
 
     fn send(
         &mut self,
-        id: RouteId,
+        route: (RouteId, &str),
         send: &Send,
         input: &Input,
         key_error: Option<&String>,
@@ -300,7 +300,7 @@ impl<'t> Turn<'t> {
             self.plan.dropped = Some(DropReason::NoRoom);
             return Ok(());
         };
-        self.make(id, send, input, (priority, rooms, &users))
+        self.make(route, send, input, (priority, rooms, &users))
     }
 
     /// When the event's time to live begins: its own time or the record's, whichever is earlier.
